@@ -1,0 +1,7 @@
+//! Configuration as written: the YAML file, the flags and the environment, parsed into plain values.
+//!
+//! Nothing here is compiled or resolved; that is [`crate::routing`]'s work.
+
+pub mod address;
+
+pub use address::Address;

@@ -1,0 +1,320 @@
+//! Every metric hopspan exposes, registered once per sidecar.
+//!
+//! Names: OTel's HTTP metrics in their Prometheus form, and `hopspan_*`. Label values are closed sets (reasons, routes
+//! as configured, known methods), so the number of series is bounded whatever clients send.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Seconds, as the HTTP conventions advise for request durations.
+const DURATION_BUCKETS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+
+/// Labels of a request duration.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// A known method, or `_OTHER`.
+    pub http_request_method: &'static str,
+    /// Status sent or received; 0 where there was none.
+    pub http_response_status_code: u16,
+    /// The route as configured, empty where none matched.
+    pub http_route: Arc<str>,
+    /// `error.type`, empty where none.
+    pub error_type: &'static str,
+}
+
+/// One label: why.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Reason {
+    /// A code from a closed set.
+    pub reason: &'static str,
+}
+
+/// One label: by what evidence.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct EvidenceLabel {
+    /// `header`, `token`, `thread`, `serial`.
+    pub evidence: &'static str,
+}
+
+/// One label: what became of spans.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Outcome {
+    /// `exported`, or a drop reason (`queue_full`, `rejected`, `failed`, `shutdown`).
+    pub outcome: &'static str,
+}
+
+/// One label: on which side.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Direction {
+    /// `inbound`, `outbound`, `status`, `admin`.
+    pub direction: &'static str,
+}
+
+/// The exemplar of a duration: the trace it belongs to.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Exemplar {
+    /// 32 hex digits.
+    pub trace_id: String,
+}
+
+/// Makes duration histograms (a named type since closures have none).
+#[derive(Clone)]
+pub struct Durations;
+
+impl MetricConstructor<HistogramWithExemplars<Exemplar>> for Durations {
+    fn new_metric(&self) -> HistogramWithExemplars<Exemplar> {
+        HistogramWithExemplars::new(DURATION_BUCKETS.into_iter())
+    }
+}
+
+/// Request durations by label set.
+pub type DurationFamily = Family<RequestLabels, HistogramWithExemplars<Exemplar>, Durations>;
+
+/// The sidecar's metrics. Fields are handles: cloning one is cheap and counts into the same series.
+pub struct Metrics {
+    registry: Registry,
+    /// `http_server_request_duration_seconds`
+    pub server_duration: DurationFamily,
+    /// `http_client_request_duration_seconds` (outbound calls)
+    pub client_duration: DurationFamily,
+    /// `hopspan_joins_total{evidence}`
+    pub joins: Family<EvidenceLabel, Counter>,
+    /// `hopspan_joins_abstained_total{reason}`
+    pub joins_abstained: Family<Reason, Counter>,
+    /// `hopspan_join_duration_seconds_sum` of time spent looking, in nanoseconds
+    pub join_nanos: Counter,
+    /// `hopspan_spans_total`: spans finished
+    pub spans: Counter,
+    /// `hopspan_export_spans_total{outcome}`
+    pub export_spans: Family<Outcome, Counter>,
+    /// `hopspan_export_batches_failed_total{reason}`
+    pub export_failures: Family<Reason, Counter>,
+    /// `hopspan_export_queue_spans`
+    pub export_queue_spans: Gauge,
+    /// `hopspan_export_queue_bytes`
+    pub export_queue_bytes: Gauge,
+    /// `hopspan_config_generation`
+    pub config_generation: Gauge,
+    /// `hopspan_config_last_reload_successful`
+    pub config_last_reload_successful: Gauge,
+    /// `hopspan_config_last_reload_success_timestamp_seconds`
+    pub config_last_reload_success_timestamp: Gauge<f64, AtomicU64>,
+    /// `hopspan_config_needs_restart`: settings that differ from what runs
+    pub config_needs_restart: Gauge,
+    /// `hopspan_connections{direction}` open now
+    pub connections: Family<Direction, Gauge<i64, AtomicI64>>,
+    /// `hopspan_connections_refused_total{reason}`
+    pub connections_refused: Family<Reason, Counter>,
+    /// `hopspan_client_protocol_errors_total{reason}`: answered by the HTTP layer before a request existed
+    pub protocol_errors: Family<Reason, Counter>,
+    /// `hopspan_upstream_connections_opened_total`
+    pub upstream_connections_opened: Counter,
+    /// `hopspan_upstream_connections_open`
+    pub upstream_connections_open: Gauge,
+    /// `hopspan_upstream_retries_total{reason}`
+    pub upstream_retries: Family<Reason, Counter>,
+    /// `hopspan_proxy_errors_total{reason}`: responses hopspan made itself, by RFC 9209 error
+    pub proxy_errors: Family<Reason, Counter>,
+    /// `hopspan_context_malformed_total{reason}`: trace headers that were not valid
+    pub context_malformed: Family<Reason, Counter>,
+    /// `hopspan_tunnels`: upgraded and CONNECT tunnels open
+    pub tunnels: Gauge,
+    /// `hopspan_panics_total`: requests whose handler panicked
+    pub panics: Counter,
+}
+
+impl Metrics {
+    /// Registers all metrics in a registry of their own.
+    pub fn new() -> Arc<Metrics> {
+        let metrics = Metrics {
+            registry: Registry::default(),
+            server_duration: Family::new_with_constructor(Durations),
+            client_duration: Family::new_with_constructor(Durations),
+            joins: Family::default(),
+            joins_abstained: Family::default(),
+            join_nanos: Counter::default(),
+            spans: Counter::default(),
+            export_spans: Family::default(),
+            export_failures: Family::default(),
+            export_queue_spans: Gauge::default(),
+            export_queue_bytes: Gauge::default(),
+            config_generation: Gauge::default(),
+            config_last_reload_successful: Gauge::default(),
+            config_last_reload_success_timestamp: Gauge::default(),
+            config_needs_restart: Gauge::default(),
+            connections: Family::default(),
+            connections_refused: Family::default(),
+            protocol_errors: Family::default(),
+            upstream_connections_opened: Counter::default(),
+            upstream_connections_open: Gauge::default(),
+            upstream_retries: Family::default(),
+            proxy_errors: Family::default(),
+            context_malformed: Family::default(),
+            tunnels: Gauge::default(),
+            panics: Counter::default(),
+        };
+        Arc::new(metrics.registered())
+    }
+
+    fn registered(mut self) -> Metrics {
+        let registry = &mut self.registry;
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("hopspan_build", "Version of this hopspan", build);
+        registry.register_with_unit(
+            "http_server_request_duration",
+            "Duration of inbound requests, to the end of the response body",
+            Unit::Seconds,
+            self.server_duration.clone(),
+        );
+        registry.register_with_unit(
+            "http_client_request_duration",
+            "Duration of outbound calls, to the end of the response body",
+            Unit::Seconds,
+            self.client_duration.clone(),
+        );
+        registry.register(
+            "hopspan_joins",
+            "Outbound calls joined to their cause",
+            self.joins.clone(),
+        );
+        registry.register(
+            "hopspan_joins_abstained",
+            "Outbound calls left without a parent",
+            self.joins_abstained.clone(),
+        );
+        registry.register(
+            "hopspan_join_nanoseconds",
+            "Time spent looking for parents",
+            self.join_nanos.clone(),
+        );
+        registry.register("hopspan_spans", "Spans finished", self.spans.clone());
+        registry.register(
+            "hopspan_export_spans",
+            "Spans by what became of them",
+            self.export_spans.clone(),
+        );
+        registry.register(
+            "hopspan_export_batches_failed",
+            "Export attempts that failed",
+            self.export_failures.clone(),
+        );
+        registry.register(
+            "hopspan_export_queue_spans",
+            "Spans waiting for export",
+            self.export_queue_spans.clone(),
+        );
+        registry.register(
+            "hopspan_export_queue_bytes",
+            "Bytes waiting for export",
+            self.export_queue_bytes.clone(),
+        );
+        registry.register(
+            "hopspan_config_generation",
+            "Generation of the config in use",
+            self.config_generation.clone(),
+        );
+        registry.register(
+            "hopspan_config_last_reload_successful",
+            "1 if the last reload was taken",
+            self.config_last_reload_successful.clone(),
+        );
+        registry.register(
+            "hopspan_config_last_reload_success_timestamp_seconds",
+            "When a config was last taken, Unix time",
+            self.config_last_reload_success_timestamp.clone(),
+        );
+        registry.register(
+            "hopspan_config_needs_restart",
+            "Settings in the file that differ from what runs and need a restart",
+            self.config_needs_restart.clone(),
+        );
+        registry.register(
+            "hopspan_connections",
+            "Client connections open",
+            self.connections.clone(),
+        );
+        registry.register(
+            "hopspan_connections_refused",
+            "Client connections refused",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "hopspan_client_protocol_errors",
+            "Requests that were not HTTP",
+            self.protocol_errors.clone(),
+        );
+        registry.register(
+            "hopspan_upstream_connections_opened",
+            "Connections opened to the app and to services",
+            self.upstream_connections_opened.clone(),
+        );
+        registry.register(
+            "hopspan_upstream_connections_open",
+            "Upstream connections open",
+            self.upstream_connections_open.clone(),
+        );
+        registry.register(
+            "hopspan_upstream_retries",
+            "Requests sent again on a new connection",
+            self.upstream_retries.clone(),
+        );
+        registry.register(
+            "hopspan_proxy_errors",
+            "Responses made by hopspan itself, by RFC 9209 error",
+            self.proxy_errors.clone(),
+        );
+        registry.register(
+            "hopspan_context_malformed",
+            "Trace headers that were not valid",
+            self.context_malformed.clone(),
+        );
+        registry.register("hopspan_tunnels", "Tunnels open", self.tunnels.clone());
+        registry.register(
+            "hopspan_panics",
+            "Requests whose handler panicked",
+            self.panics.clone(),
+        );
+        self
+    }
+
+    /// The exposition in OpenMetrics text 1.0.0.
+    pub fn encode(&self) -> String {
+        let mut out = String::with_capacity(8192);
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodes_the_promised_names() {
+        let metrics = Metrics::new();
+        metrics
+            .joins
+            .get_or_create(&EvidenceLabel { evidence: "serial" })
+            .inc();
+        let text = metrics.encode();
+        for name in [
+            "hopspan_build_info",
+            "hopspan_joins_total{evidence=\"serial\"} 1",
+            "hopspan_config_generation",
+            "# EOF",
+        ] {
+            assert!(text.contains(name), "{name} missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! The span: started once, ended once, handed to a [`Sink`] when it ends.
+//!
+//! Ends are values ([`End`]); a span dropped without one ends as [`End::Cancelled`], so that no early return, client
+//! that left or panic can lose it. Attributes are a compact record; the OTLP form is made later, off the data path.
+//! Limits: [`MAX_ATTRIBUTES`], [`MAX_EVENTS`], [`MAX_VALUE_BYTES`]; what exceeds them is counted on the span.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::{Context, Flags, Parent, SpanId, new_span_id, semconv};
+
+/// Attributes a span keeps (OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT's default).
+pub const MAX_ATTRIBUTES: usize = 128;
+/// Events a span keeps.
+pub const MAX_EVENTS: usize = 32;
+/// Bytes of one attribute value; longer text is cut at a character boundary.
+pub const MAX_VALUE_BYTES: usize = 4096;
+
+/// Which side of a request a span describes (OTel SpanKind).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Serves a request.
+    Server,
+    /// Makes a request.
+    Client,
+}
+
+/// An attribute value. `Static` and `Shared` cost no allocation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A constant.
+    Static(&'static str),
+    /// Text shared with a snapshot.
+    Shared(Arc<str>),
+    /// Text of this request.
+    Text(String),
+    /// A whole number.
+    Int(i64),
+    /// A number.
+    Float(f64),
+    /// A truth value.
+    Bool(bool),
+    /// Several texts (captured headers).
+    List(Vec<String>),
+}
+
+impl From<&'static str> for Value {
+    fn from(text: &'static str) -> Value {
+        Value::Static(text)
+    }
+}
+impl From<Arc<str>> for Value {
+    fn from(text: Arc<str>) -> Value {
+        Value::Shared(text)
+    }
+}
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::Text(text)
+    }
+}
+impl From<i64> for Value {
+    fn from(number: i64) -> Value {
+        Value::Int(number)
+    }
+}
+impl From<u16> for Value {
+    fn from(number: u16) -> Value {
+        Value::Int(i64::from(number))
+    }
+}
+impl From<bool> for Value {
+    fn from(truth: bool) -> Value {
+        Value::Bool(truth)
+    }
+}
+impl From<f64> for Value {
+    fn from(number: f64) -> Value {
+        Value::Float(number)
+    }
+}
+
+/// An attribute name: a constant, or one compiled into a snapshot (captured headers).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Key {
+    /// A semantic-convention constant.
+    Static(&'static str),
+    /// A name made from the configuration.
+    Shared(Arc<str>),
+}
+
+impl Key {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Key::Static(name) => name,
+            Key::Shared(name) => name,
+        }
+    }
+}
+
+impl From<&'static str> for Key {
+    fn from(name: &'static str) -> Key {
+        Key::Static(name)
+    }
+}
+impl From<Arc<str>> for Key {
+    fn from(name: Arc<str>) -> Key {
+        Key::Shared(name)
+    }
+}
+
+/// Span name by the HTTP conventions: `{method} {target}`, or `{method}` alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Name {
+    /// A known method, or `HTTP` for any other.
+    pub method: &'static str,
+    /// `http.route` or another low-cardinality target.
+    pub target: Option<Arc<str>>,
+}
+
+impl Name {
+    /// The name as exported.
+    pub fn text(&self) -> Cow<'static, str> {
+        match &self.target {
+            Some(target) => Cow::Owned(format!("{} {target}", self.method)),
+            None => Cow::Borrowed(self.method),
+        }
+    }
+}
+
+/// One instant on both clocks: the wall for what is exported, the monotonic for durations.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Nanoseconds since the Unix epoch.
+    pub unix_nanos: u64,
+    /// The same instant on the monotonic clock.
+    pub instant: Instant,
+}
+
+impl Moment {
+    /// Reads both clocks.
+    pub fn now() -> Moment {
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Moment {
+            unix_nanos: u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX),
+            instant: Instant::now(),
+        }
+    }
+
+    /// `instant` on the wall clock of this moment: steps of the wall clock since do not show.
+    pub fn unix_nanos_at(&self, instant: Instant) -> u64 {
+        let later = instant.saturating_duration_since(self.instant).as_nanos();
+        let earlier = self.instant.saturating_duration_since(instant).as_nanos();
+        self.unix_nanos
+            .saturating_add(u64::try_from(later).unwrap_or(u64::MAX))
+            .saturating_sub(u64::try_from(earlier).unwrap_or(u64::MAX))
+    }
+}
+
+/// Something that happened during a span.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// What.
+    pub name: &'static str,
+    /// When, nanoseconds since the Unix epoch.
+    pub unix_nanos: u64,
+    /// Details.
+    pub attributes: Vec<(Key, Value)>,
+}
+
+/// A finished span as the exporter gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// SERVER or CLIENT.
+    pub kind: Kind,
+    /// The name.
+    pub name: Name,
+    /// This span's own context. Its baggage is not exported.
+    pub context: Context,
+    /// The parent's span ID, if there is a parent.
+    pub parent_span_id: Option<SpanId>,
+    /// Whether the parent came over the network.
+    pub parent_is_remote: bool,
+    /// Nanoseconds since the Unix epoch.
+    pub start_unix_nanos: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub end_unix_nanos: u64,
+    /// Whether the span failed (OTel status Error), with a description where there is something to add.
+    pub error: Option<Cow<'static, str>>,
+    /// In order of setting; a name occurs once.
+    pub attributes: Vec<(Key, Value)>,
+    /// Attributes beyond the limit.
+    pub dropped_attributes: u32,
+    /// In order.
+    pub events: Vec<Event>,
+    /// Events beyond the limit.
+    pub dropped_events: u32,
+    /// Contexts that are related without being the parent.
+    pub links: Vec<Context>,
+}
+
+/// Where finished spans go. `finished` must not wait: it is called on the data path.
+pub trait Sink: Send + Sync {
+    /// Takes a finished span.
+    fn finished(&self, record: Box<Record>);
+}
+
+/// How a span ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// The exchange is whole.
+    Complete,
+    /// It failed. The first is `error.type` (low cardinality), the second says more.
+    Failed(&'static str, Option<Cow<'static, str>>),
+    /// The other side left, or the task was dropped.
+    Cancelled,
+}
+
+/// A span in progress. Not recording (unsampled) spans still have a context and cost no record.
+pub struct Span {
+    context: Context,
+    started: Moment,
+    record: Option<Box<Record>>,
+    sink: Arc<dyn Sink>,
+}
+
+impl Span {
+    /// Starts a span below `parent`. `sampled` is the sampler's decision for `context`'s trace.
+    ///
+    /// `context` must come from [`child_context`]; `started` may lie in the past (connect times).
+    pub fn start(
+        kind: Kind,
+        name: Name,
+        parent: &Parent,
+        context: Context,
+        started: Moment,
+        sink: Arc<dyn Sink>,
+    ) -> Span {
+        let record = context.flags.is_sampled().then(|| {
+            let (parent_span_id, parent_is_remote) = match parent {
+                Parent::Root { .. } => (None, false),
+                Parent::Remote(parent) => (Some(parent.span_id), true),
+                Parent::Joined(parent, evidence) => {
+                    (Some(parent.span_id), *evidence == super::Evidence::Header)
+                }
+            };
+            Box::new(Record {
+                kind,
+                name,
+                context: Context {
+                    baggage: None,
+                    ..context.clone()
+                },
+                parent_span_id,
+                parent_is_remote,
+                start_unix_nanos: started.unix_nanos,
+                end_unix_nanos: 0,
+                error: None,
+                attributes: Vec::with_capacity(16),
+                dropped_attributes: 0,
+                events: Vec::new(),
+                dropped_events: 0,
+                links: Vec::new(),
+            })
+        });
+        Span {
+            context,
+            started,
+            record,
+            sink,
+        }
+    }
+
+    /// The context that leaves with requests made under this span.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// When it started.
+    pub fn started(&self) -> Moment {
+        self.started
+    }
+
+    /// Whether attributes are kept. Ask before building costly ones.
+    pub fn is_recording(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// Replaces the name (a route known late).
+    pub fn rename(&mut self, name: Name) {
+        if let Some(record) = &mut self.record {
+            record.name = name;
+        }
+    }
+
+    /// Sets an attribute; a name set twice keeps the later value.
+    pub fn attribute(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        let key = key.into();
+        let value = cut(value.into());
+        if let Some(known) = record
+            .attributes
+            .iter_mut()
+            .find(|(name, _)| name.as_str() == key.as_str())
+        {
+            known.1 = value;
+        } else if record.attributes.len() < MAX_ATTRIBUTES {
+            record.attributes.push((key, value));
+        } else {
+            record.dropped_attributes += 1;
+        }
+    }
+
+    /// Adds an event, now.
+    pub fn event(&mut self, name: &'static str, attributes: Vec<(Key, Value)>) {
+        let unix_nanos = self.started.unix_nanos_at(Instant::now());
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        if record.events.len() < MAX_EVENTS {
+            record.events.push(Event {
+                name,
+                unix_nanos,
+                attributes,
+            });
+        } else {
+            record.dropped_events += 1;
+        }
+    }
+
+    /// Adds a link to a related context.
+    pub fn link(&mut self, context: Context) {
+        if let Some(record) = &mut self.record {
+            record.links.push(context);
+        }
+    }
+
+    /// Marks the span as failed without ending it (a 5xx whose body still streams).
+    pub fn fail(&mut self, error_type: impl Into<Value>, description: Option<Cow<'static, str>>) {
+        self.attribute(semconv::ERROR_TYPE, error_type);
+        if let Some(record) = &mut self.record {
+            record.error = Some(description.unwrap_or_default());
+        }
+    }
+
+    /// Ends the span, once.
+    pub fn end(mut self, end: End) {
+        self.finish(end);
+    }
+
+    fn finish(&mut self, end: End) {
+        match end {
+            End::Complete => {}
+            End::Failed(error_type, description) => self.fail(error_type, description),
+            End::Cancelled => self.fail(
+                semconv::error_type::CANCELLED,
+                Some(Cow::Borrowed("cancelled")),
+            ),
+        }
+        if let Some(mut record) = self.record.take() {
+            record.end_unix_nanos = self.started.unix_nanos_at(Instant::now());
+            self.sink.finished(record);
+        }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        if self.record.is_some() {
+            self.finish(End::Cancelled);
+        }
+    }
+}
+
+/// The context of a new span below `parent`, with the sampler's decision in its flags.
+///
+/// A child keeps trace ID, random flag, tracestate and baggage; a root gets fresh IDs and the random flag. An unsampled
+/// child keeps the parent's span ID too: hopspan records nothing, so the caller's span stays the nearest one that may exist.
+pub fn child_context(parent: &Parent, root: Context, sampled: bool) -> Context {
+    match parent.context() {
+        None => Context {
+            flags: root.flags.with_sampled(sampled),
+            ..root
+        },
+        Some(parent) => Context {
+            trace_id: parent.trace_id,
+            span_id: if sampled {
+                new_span_id()
+            } else {
+                parent.span_id
+            },
+            flags: Flags::from_bits(parent.flags.bits()).with_sampled(sampled),
+            tracestate: parent.tracestate.clone(),
+            baggage: parent.baggage.clone(),
+        },
+    }
+}
+
+fn cut(value: Value) -> Value {
+    match value {
+        Value::Text(mut text) if text.len() > MAX_VALUE_BYTES => {
+            let mut end = MAX_VALUE_BYTES;
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.truncate(end);
+            Value::Text(text)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Record>>);
+    impl Sink for Kept {
+        fn finished(&self, record: Box<Record>) {
+            self.0.lock().unwrap().push(*record);
+        }
+    }
+
+    fn span(sink: &Arc<Kept>, parent: &Parent, sampled: bool) -> Span {
+        let context = child_context(parent, Context::new_root(), sampled);
+        let name = Name {
+            method: "GET",
+            target: None,
+        };
+        Span::start(
+            Kind::Server,
+            name,
+            parent,
+            context,
+            Moment::now(),
+            sink.clone(),
+        )
+    }
+
+    #[test]
+    fn a_dropped_span_ends_as_cancelled_once() {
+        let sink = Arc::new(Kept::default());
+        drop(span(&sink, &Parent::Root { unlinked: None }, true));
+        span(&sink, &Parent::Root { unlinked: None }, true).end(End::Complete);
+        let kept = sink.0.lock().unwrap();
+        assert_eq!(kept.len(), 2);
+        assert_eq!(kept[0].error.as_deref(), Some("cancelled"));
+        assert_eq!(kept[1].error, None);
+    }
+
+    #[test]
+    fn unsampled_spans_record_nothing_and_keep_the_callers_span() {
+        let sink = Arc::new(Kept::default());
+        let caller = Context::new_root();
+        let parent = Parent::Remote(caller.clone());
+        let span = span(&sink, &parent, false);
+        assert_eq!(span.context().span_id, caller.span_id);
+        assert!(!span.context().flags.is_sampled() && span.context().flags.is_random());
+        drop(span);
+        assert!(sink.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn limits_hold_and_are_counted() {
+        let sink = Arc::new(Kept::default());
+        let mut span = span(&sink, &Parent::Root { unlinked: None }, true);
+        for i in 0..MAX_ATTRIBUTES + 3 {
+            span.attribute(
+                Key::Shared(format!("k{i}").into()),
+                "é".repeat(MAX_VALUE_BYTES),
+            );
+        }
+        span.end(End::Complete);
+        let kept = sink.0.lock().unwrap();
+        assert_eq!(kept[0].attributes.len(), MAX_ATTRIBUTES);
+        assert_eq!(kept[0].dropped_attributes, 3);
+        assert!(matches!(&kept[0].attributes[0].1, Value::Text(t) if t.len() <= MAX_VALUE_BYTES));
+    }
+}

@@ -3,5 +3,7 @@
 //! Nothing here is compiled or resolved; that is [`crate::routing`]'s work.
 
 pub mod address;
+pub mod export;
 
 pub use address::Address;
+pub use export::{Export, Protocol};

@@ -1,0 +1,182 @@
+//! Where and how spans are sent: the values behind `OTEL_EXPORTER_OTLP_*`, `OTEL_BSP_*` and the file's `export:`.
+//!
+//! Follows the OTLP exporter specification (names, defaults, which endpoint gets a path) and leaves resolving and
+//! connecting to [`crate::export`]. Header values are secrets: `Debug` does not show them.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+/// OTLP transport (`OTEL_EXPORTER_OTLP_PROTOCOL`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// `http/protobuf`, the specification's default.
+    #[default]
+    HttpProtobuf,
+    /// `grpc`.
+    Grpc,
+}
+
+impl Protocol {
+    /// The name as the specification writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::HttpProtobuf => "http/protobuf",
+            Protocol::Grpc => "grpc",
+        }
+    }
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Protocol, String> {
+        match text {
+            "http/protobuf" => Ok(Protocol::HttpProtobuf),
+            "grpc" => Ok(Protocol::Grpc),
+            other => Err(format!(
+                "`{other}` is not an OTLP protocol hopspan has: write grpc or http/protobuf"
+            )),
+        }
+    }
+}
+
+/// Settings of the span exporter.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Export {
+    /// Nothing is sent (`OTEL_SDK_DISABLED=true`, `OTEL_TRACES_EXPORTER=none`).
+    pub disabled: bool,
+    /// Base URL (`OTEL_EXPORTER_OTLP_ENDPOINT`): over HTTP `/v1/traces` is added to its path.
+    pub endpoint: Option<String>,
+    /// URL for traces (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`), used as it is; wins over `endpoint`.
+    pub traces_endpoint: Option<String>,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Sent with every request; values are already percent-decoded.
+    pub headers: Vec<(String, String)>,
+    /// How long one export attempt may take.
+    pub timeout: Duration,
+    /// Whether request bodies are compressed with gzip.
+    pub compression: bool,
+    /// How long a span waits for others at most (`OTEL_BSP_SCHEDULE_DELAY`).
+    pub schedule_delay: Duration,
+    /// Spans in one request at most (`OTEL_BSP_MAX_EXPORT_BATCH_SIZE`).
+    pub max_batch: usize,
+    /// Spans waiting at most (`OTEL_BSP_MAX_QUEUE_SIZE`).
+    pub queue_spans: usize,
+    /// Bytes waiting at most, estimated.
+    pub queue_bytes: usize,
+    /// A batch that cannot be delivered for so long is dropped and counted.
+    pub give_up: Duration,
+    /// For gRPC endpoints without a scheme: `true` is plain text, else TLS (`OTEL_EXPORTER_OTLP_INSECURE`).
+    pub insecure: Option<bool>,
+    /// PEM file of the roots to trust instead of the system's (`OTEL_EXPORTER_OTLP_CERTIFICATE`).
+    pub certificate: Option<PathBuf>,
+    /// PEM file of the client's certificate chain (`OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`).
+    pub client_certificate: Option<PathBuf>,
+    /// PEM file of the client's private key (`OTEL_EXPORTER_OTLP_CLIENT_KEY`).
+    pub client_key: Option<PathBuf>,
+}
+
+impl Default for Export {
+    fn default() -> Export {
+        Export {
+            disabled: false,
+            endpoint: None,
+            traces_endpoint: None,
+            protocol: Protocol::default(),
+            headers: Vec::new(),
+            timeout: Duration::from_secs(10),
+            compression: false,
+            schedule_delay: Duration::from_secs(1),
+            max_batch: 512,
+            queue_spans: 8192,
+            queue_bytes: 16 * 1024 * 1024,
+            give_up: Duration::from_secs(300),
+            insecure: None,
+            certificate: None,
+            client_certificate: None,
+            client_key: None,
+        }
+    }
+}
+
+impl fmt::Debug for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Export")
+            .field("disabled", &self.disabled)
+            .field("endpoint", &self.endpoint)
+            .field("traces_endpoint", &self.traces_endpoint)
+            .field("protocol", &self.protocol)
+            .field("headers", &names)
+            .field("timeout", &self.timeout)
+            .field("compression", &self.compression)
+            .field("schedule_delay", &self.schedule_delay)
+            .field("max_batch", &self.max_batch)
+            .field("queue_spans", &self.queue_spans)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("give_up", &self.give_up)
+            .field("insecure", &self.insecure)
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Headers as `OTEL_EXPORTER_OTLP_HEADERS` writes them: `name=value,name=value`, values percent-encoded.
+///
+/// The names are lower-cased. Fails with words for the user; a message never holds a value, since those are secrets.
+pub fn parse_headers(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut headers = Vec::new();
+    for member in text.split(',').map(str::trim).filter(|m| !m.is_empty()) {
+        let Some((name, value)) = member.split_once('=') else {
+            return Err("a header lacks `=`: write name=value,name=value".to_owned());
+        };
+        let name = name.trim().to_ascii_lowercase();
+        if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            return Err(format!("`{name}` is not a header name"));
+        }
+        let Ok(value) = percent_decode_str(value.trim()).decode_utf8() else {
+            return Err(format!("the value of header `{name}` is not UTF-8"));
+        };
+        if http::HeaderValue::from_str(&value).is_err() {
+            return Err(format!(
+                "the value of header `{name}` has control characters"
+            ));
+        }
+        headers.push((name, value.into_owned()));
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_decoded_and_secrets_stay_hidden() {
+        let headers = parse_headers("Authorization=Basic%20abc%3D, x-team = a=b ,").unwrap();
+        let want = [("authorization", "Basic abc="), ("x-team", "a=b")];
+        let have: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (&**n, &**v)).collect();
+        assert_eq!(have, want);
+        let shown = format!(
+            "{:?}",
+            Export {
+                headers,
+                ..Export::default()
+            }
+        );
+        assert!(shown.contains("authorization") && !shown.contains("abc"));
+        for (wrong, why) in [
+            ("abc", "lacks `=`"),
+            ("a b=1", "not a header name"),
+            ("a=%0d%0a", "control characters"),
+            ("a=%ff", "not UTF-8"),
+        ] {
+            let error = parse_headers(wrong).unwrap_err();
+            assert!(error.contains(why), "{wrong}: {error}");
+        }
+    }
+}

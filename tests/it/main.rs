@@ -1,3 +1,5 @@
 //! The one integration binary: a module per source module, over real sockets.
 
 mod floors;
+mod support;
+mod wrap;

@@ -50,8 +50,8 @@ impl Raw {
     pub(super) async fn until(&mut self, needle: &str) -> String {
         loop {
             if let Some(at) = find(&self.seen, needle.as_bytes()) {
-                let rest = self.seen.split_off(at + needle.len());
-                let head = std::mem::replace(&mut self.seen, rest);
+                let after = self.seen.split_off(at + needle.len());
+                let head = std::mem::replace(&mut self.seen, after);
                 return String::from_utf8_lossy(&head).into_owned();
             }
             let mut buf = [0; 16 * 1024];
@@ -65,7 +65,7 @@ impl Raw {
     }
 
     /// Reads to EOF (or reset) and gives everything not yet given.
-    pub(super) async fn to_end(&mut self) -> String {
+    pub(super) async fn rest(&mut self) -> String {
         let mut buf = [0; 16 * 1024];
         loop {
             let read = tokio::time::timeout(LONG, self.stream.read(&mut buf))

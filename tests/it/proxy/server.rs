@@ -58,7 +58,7 @@ async fn a_slow_head_is_cut_with_408_while_an_idle_connection_stays() {
     let mut slow = Raw::connect(served.address).await;
     let started = Instant::now();
     slow.send("GET / HTTP/1.1\r\nHost:").await;
-    let answer = slow.to_end().await;
+    let answer = slow.rest().await;
     assert!(
         answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
         "{answer}"
@@ -74,7 +74,7 @@ async fn a_slow_head_is_cut_with_408_while_an_idle_connection_stays() {
     }
     // A slow second head is cut as well.
     kept.send("G").await;
-    assert!(kept.to_end().await.starts_with("HTTP/1.1 408 "));
+    assert!(kept.rest().await.starts_with("HTTP/1.1 408 "));
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn an_idle_connection_is_closed_without_a_word() {
     let mut client = Raw::connect(served.address).await;
     client.send(GET).await;
     client.until("hello").await;
-    assert_eq!(client.to_end().await, "");
+    assert_eq!(client.rest().await, "");
     assert!(
         !served
             .metrics
@@ -130,7 +130,7 @@ async fn what_is_not_http_is_answered_and_counted() {
     for (request, status, reason, count) in cases {
         let mut client = Raw::connect(served.address).await;
         client.send(request).await;
-        let answer = client.to_end().await;
+        let answer = client.rest().await;
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status} ")),
             "{status}: {answer}"
@@ -153,7 +153,7 @@ async fn a_panic_is_a_500_and_the_next_request_is_served() {
     let served = served(handler, ServeLimits::default()).await;
     let mut client = Raw::connect(served.address).await;
     client.send("GET /boom HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let answer = client.to_end().await;
+    let answer = client.rest().await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
     assert!(
         answer.contains("proxy-status: hopspan; error=proxy_internal_error\r\n"),
@@ -191,7 +191,7 @@ async fn a_stop_closes_idle_connections_and_lets_the_exchange_in_flight_finish()
 
     served.stop.cancel();
     served.tracker.close();
-    assert_eq!(idle.to_end().await, "");
+    assert_eq!(idle.rest().await, "");
     served.accepting.await.unwrap();
     assert!(
         tokio::net::TcpStream::connect(served.address)
@@ -199,7 +199,7 @@ async fn a_stop_closes_idle_connections_and_lets_the_exchange_in_flight_finish()
             .is_err()
     );
     go.notify_one();
-    let answer = busy.to_end().await;
+    let answer = busy.rest().await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("connection: close\r\n"), "{answer}");
     assert!(answer.ends_with("late"), "{answer}");
@@ -228,7 +228,7 @@ async fn the_drain_deadline_cuts_what_is_left() {
     served.tracker.close();
     served.cut.cancel();
     served.tracker.wait().await;
-    assert_eq!(client.to_end().await, "");
+    assert_eq!(client.rest().await, "");
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn connections_above_the_cap_are_refused_and_counted() {
     first.send(GET).await;
     first.until("hello").await;
     let mut second = Raw::connect(served.address).await;
-    assert_eq!(second.to_end().await, "");
+    assert_eq!(second.rest().await, "");
     assert!(served.metric("hopspan_connections_refused_total{reason=\"limit\"} 1"));
     first.send(GET).await;
     first.until("hello").await;

@@ -1,9 +1,216 @@
 //! Configuration as written: the YAML file, the flags and the environment, parsed into plain values.
 //!
-//! Nothing here is compiled or resolved; that is [`crate::routing`]'s work.
+//! [`Config`] mirrors the file key by key (`config/hopspan.yaml` shows them all); [`Config::parse`] finds every mistake
+//! in it at once. Nothing here is compiled or resolved: that is [`crate::routing`]'s work.
 
 pub mod address;
+pub mod advice;
+pub mod cold;
+pub mod count;
+pub mod duration;
+pub mod errors;
 pub mod export;
+pub mod network;
+pub mod otel_env;
+mod overlay;
+mod read;
+pub mod sections;
+pub mod size;
+mod tree;
+pub mod values;
+mod yaml;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 pub use address::Address;
+pub use errors::{ConfigError, ConfigErrors, Fault, Source};
 pub use export::{Export, Protocol};
+pub use network::Trust;
+pub use otel_env::OtelEnv;
+pub use sections::{
+    AdminConfig, Capture, Inbound, InboundRoute, Limits, Outbound, OutboundRoute, Propagator,
+    Sampling, StatusConfig, Timeouts,
+};
+pub use tree::Positions;
+pub use values::{Rate, Ratio};
+
+/// Everything that can be set, as written. Each key has a default, so an empty file is a config.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `service.name` of the app that hopspan speaks for.
+    pub service: Option<String>,
+    /// Resource attributes, as `service.version`.
+    pub resource: BTreeMap<String, String>,
+    /// Requests to the app.
+    pub inbound: Inbound,
+    /// Calls that the app makes.
+    pub outbound: Outbound,
+    /// What is propagated.
+    pub propagators: Vec<Propagator>,
+    /// Which traces are recorded.
+    pub sampling: Sampling,
+    /// What spans keep beyond the conventions.
+    pub capture: Capture,
+    /// Waits.
+    pub timeouts: Timeouts,
+    /// Sizes and counts.
+    pub limits: Limits,
+    /// Where spans go.
+    pub export: Export,
+    /// Health, readiness and metrics.
+    pub status: StatusConfig,
+    /// Config in use, reload.
+    pub admin: AdminConfig,
+    /// Where each key stands in the file.
+    #[serde(skip)]
+    pub positions: Positions,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            service: None,
+            resource: BTreeMap::new(),
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            propagators: vec![Propagator::TraceContext, Propagator::Baggage],
+            sampling: Sampling::default(),
+            capture: Capture::default(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            export: Export::default(),
+            status: StatusConfig::default(),
+            admin: AdminConfig::default(),
+            positions: Positions::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Parses a file. What its routes mean is checked by [`crate::routing::Snapshot::compile`]; to get the errors of
+    /// both at once use [`crate::routing::load`].
+    ///
+    /// # Errors
+    /// Every mistake that can be found; after a YAML syntax error, only that one.
+    pub fn parse(source: &Source) -> Result<Config, ConfigErrors> {
+        match Config::parse_leniently(source) {
+            (Some(config), faults) if faults.is_empty() => Ok(config),
+            (_, faults) => Err(ConfigErrors::place(source, faults)),
+        }
+    }
+
+    /// Parses what can be parsed and says what cannot, so that the rest can be checked as well.
+    pub fn parse_leniently(source: &Source) -> (Option<Config>, Vec<Fault>) {
+        let mut tree = match yaml::parse(source) {
+            Ok(tree) => tree,
+            Err(fault) => return (None, vec![fault]),
+        };
+        let (config, positions, mut faults) = tree::read::<Config>(&mut tree);
+        let config = config.map(|config| Config {
+            positions,
+            ..config
+        });
+        if let Some(config) = &config {
+            faults.extend(config.contradictions());
+        }
+        (config, faults)
+    }
+
+    /// A fault at the value of a key, for checks that come after parsing.
+    pub fn fault(&self, path: &str, message: impl Into<String>, help: impl Into<String>) -> Fault {
+        Fault {
+            at: self.positions.of(path),
+            path: path.to_owned(),
+            message: message.into(),
+            help: Some(help.into()),
+        }
+    }
+
+    /// Values that are each right but cannot be together.
+    pub fn contradictions(&self) -> Vec<Fault> {
+        let mut faults = self.clashing_listeners();
+        for (index, app) in self.inbound.app.iter().enumerate() {
+            if meet(app, &self.inbound.listen) {
+                let path = match self.positions.of(&format!("inbound.app[{index}]")) {
+                    Some(_) => format!("inbound.app[{index}]"),
+                    None => "inbound.app".to_owned(),
+                };
+                faults.push(self.fault(
+                    &path,
+                    format!("`{app}` is where hopspan itself listens"),
+                    "write the address where the app listens",
+                ));
+            }
+        }
+        if self.inbound.app.is_empty() {
+            faults.push(self.fault(
+                "inbound.app",
+                "no app to send requests to",
+                "write at least one address, as in 127.0.0.1:8000",
+            ));
+        }
+        if self.export.max_batch > self.export.queue_spans {
+            faults.push(self.fault(
+                "export.max_batch",
+                "a batch cannot be larger than the queue",
+                format!(
+                    "write at most export.queue_spans, {}",
+                    self.export.queue_spans
+                ),
+            ));
+        }
+        faults
+    }
+
+    fn clashing_listeners(&self) -> Vec<Fault> {
+        let listeners = [
+            ("inbound.listen", &self.inbound.listen),
+            ("outbound.listen", &self.outbound.listen),
+            ("status.listen", &self.status.listen),
+            ("admin.listen", &self.admin.listen),
+        ];
+        let mut faults = Vec::new();
+        for (index, (path, address)) in listeners.iter().enumerate() {
+            for (other_path, other) in listeners.iter().take(index) {
+                if meet(address, other) {
+                    // Point at the one that is written, not at a default.
+                    let (here, there) = if self.positions.of(path).is_some() {
+                        (path, other_path)
+                    } else {
+                        (other_path, path)
+                    };
+                    faults.push(self.fault(
+                        here,
+                        format!("`{address}` is already taken by {there}"),
+                        "give each listener a port of its own",
+                    ));
+                }
+            }
+        }
+        faults
+    }
+}
+
+/// Whether two listeners cannot both be bound (or one would connect to the other). Port 0 never clashes.
+fn meet(a: &Address, b: &Address) -> bool {
+    let any = |host: &str| matches!(host, "0.0.0.0" | "::" | "[::]");
+    let folded = |host: &str| match host {
+        "localhost" => "127.0.0.1".to_owned(),
+        host => host.to_ascii_lowercase(),
+    };
+    match (a, b) {
+        (Address::Tcp { host: ha, port: pa }, Address::Tcp { host: hb, port: pb }) => {
+            let local = |host: &str| any(host) || folded(host).starts_with("127.") || host == "::1";
+            let same = folded(ha) == folded(hb);
+            pa == pb && *pa != 0 && (same || (any(ha) && local(hb)) || (any(hb) && local(ha)))
+        }
+        (Address::Unix(a), Address::Unix(b)) => a == b,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

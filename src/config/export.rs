@@ -8,14 +8,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+
+use super::advice::Advice;
+use super::{count, duration, size};
 
 /// OTLP transport (`OTEL_EXPORTER_OTLP_PROTOCOL`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
     /// `http/protobuf`, the specification's default.
     #[default]
+    #[serde(rename = "http/protobuf")]
     HttpProtobuf,
     /// `grpc`.
+    #[serde(rename = "grpc")]
     Grpc,
 }
 
@@ -43,32 +49,43 @@ impl std::str::FromStr for Protocol {
     }
 }
 
-/// Settings of the span exporter.
-#[derive(Clone, PartialEq, Eq)]
+/// Settings of the span exporter. Serialised, it shows no secret: header values and userinfo are masked.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Export {
     /// Nothing is sent (`OTEL_SDK_DISABLED=true`, `OTEL_TRACES_EXPORTER=none`).
     pub disabled: bool,
     /// Base URL (`OTEL_EXPORTER_OTLP_ENDPOINT`): over HTTP `/v1/traces` is added to its path.
+    #[serde(with = "endpoint")]
     pub endpoint: Option<String>,
     /// URL for traces (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`), used as it is; wins over `endpoint`.
+    #[serde(with = "endpoint")]
     pub traces_endpoint: Option<String>,
     /// Transport.
     pub protocol: Protocol,
     /// Sent with every request; values are already percent-decoded.
+    #[serde(with = "headers")]
     pub headers: Vec<(String, String)>,
     /// How long one export attempt may take.
+    #[serde(with = "duration")]
     pub timeout: Duration,
     /// Whether request bodies are compressed with gzip.
+    #[serde(with = "compression")]
     pub compression: bool,
     /// How long a span waits for others at most (`OTEL_BSP_SCHEDULE_DELAY`).
+    #[serde(with = "duration")]
     pub schedule_delay: Duration,
     /// Spans in one request at most (`OTEL_BSP_MAX_EXPORT_BATCH_SIZE`).
+    #[serde(with = "count")]
     pub max_batch: usize,
     /// Spans waiting at most (`OTEL_BSP_MAX_QUEUE_SIZE`).
+    #[serde(with = "count")]
     pub queue_spans: usize,
     /// Bytes waiting at most, estimated.
+    #[serde(with = "size")]
     pub queue_bytes: usize,
     /// A batch that cannot be delivered for so long is dropped and counted.
+    #[serde(with = "duration")]
     pub give_up: Duration,
     /// For gRPC endpoints without a scheme: `true` is plain text, else TLS (`OTEL_EXPORTER_OTLP_INSECURE`).
     pub insecure: Option<bool>,
@@ -149,6 +166,143 @@ pub fn parse_headers(text: &str) -> Result<Vec<(String, String)>, String> {
         headers.push((name, value.into_owned()));
     }
     Ok(headers)
+}
+
+/// Whether an endpoint can be used at all: a URL, or `host:port` for gRPC.
+///
+/// # Errors
+/// Says what is wrong; the text itself is not repeated where it may hold a password.
+pub fn check_endpoint(text: &str) -> Result<(), Advice> {
+    let wrong = |why: &str| {
+        Advice::new(
+            format!("`{}` is not an endpoint: {why}", mask_userinfo(text)),
+            "write a URL, as in http://collector:4318",
+        )
+    };
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
+        None => (String::new(), text),
+    };
+    if !matches!(scheme.as_str(), "" | "http" | "https") {
+        return Err(wrong("only http and https are known"));
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    match authority.parse::<http::uri::Authority>() {
+        Ok(authority) if authority.host().is_empty() => Err(wrong("the host is missing")),
+        Ok(authority) if authority.port().is_some() && authority.port_u16().is_none() => {
+            Err(wrong("the port is no number from 0 to 65535"))
+        }
+        Ok(authority) if scheme.is_empty() && authority.port_u16().is_none() => {
+            Err(wrong("the port is missing"))
+        }
+        Ok(_) => Ok(()),
+        Err(_) if authority.is_empty() => Err(wrong("the host is missing")),
+        Err(_) => Err(wrong("the host is no name")),
+    }
+}
+
+/// `user:password@` as `***@`.
+fn mask_userinfo(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let Some((_, host)) = authority.rsplit_once('@') else {
+        return url.to_owned();
+    };
+    let colon = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{colon}***@{host}{tail}")
+}
+
+/// Serde for an endpoint: checked when read, userinfo masked when written.
+mod endpoint {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<String>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        if let Some(text) = &text {
+            super::check_endpoint(text).map_err(D::Error::custom)?;
+        }
+        Ok(text)
+    }
+    pub(super) fn serialize<S: Serializer>(
+        endpoint: &Option<String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        endpoint
+            .as_deref()
+            .map(super::mask_userinfo)
+            .serialize(serializer)
+    }
+}
+
+/// Serde for headers: a mapping of name to value; values are masked when written.
+mod headers {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Advice;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(String, String)>, D::Error> {
+        let map = BTreeMap::<String, String>::deserialize(deserializer)?;
+        let mut headers = Vec::with_capacity(map.len());
+        for (name, value) in map {
+            let wrong = |why: &str| {
+                D::Error::custom(Advice::new(
+                    format!("`{name}` {why}"),
+                    "write `name: value` lines, as in authorization: Bearer abc",
+                ))
+            };
+            if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+                return Err(wrong("is not a header name"));
+            }
+            if http::HeaderValue::from_str(&value).is_err() {
+                return Err(wrong("has a value with control characters"));
+            }
+            headers.push((name.to_ascii_lowercase(), value));
+        }
+        Ok(headers)
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        headers: &[(String, String)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(headers.iter().map(|(name, _)| (name, "***")))
+    }
+}
+
+/// Serde for compression: `gzip` or `none`.
+mod compression {
+    use std::borrow::Cow;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Advice;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<bool, D::Error> {
+        match Cow::<'de, str>::deserialize(deserializer)?.as_ref() {
+            "gzip" => Ok(true),
+            "none" => Ok(false),
+            other => Err(D::Error::custom(Advice::new(
+                format!("`{other}` is not a compression"),
+                "write gzip or none",
+            ))),
+        }
+    }
+
+    pub(super) fn serialize<S: Serializer>(gzip: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if *gzip { "gzip" } else { "none" })
+    }
 }
 
 #[cfg(test)]

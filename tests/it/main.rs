@@ -1,6 +1,3 @@
 //! The one integration binary: a module per source module, over real sockets.
 
 mod floors;
-mod proxy;
-mod support;
-mod wrap;

@@ -1,0 +1,315 @@
+//! The sections of the file, each with its defaults: what `inbound:`, `outbound:`, `timeouts:` … may hold.
+//!
+//! Field names are the keys of the file. Routes are texts here; [`crate::routing`] compiles them.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::network::{self, Trust};
+use super::values::{Rate, Ratio, one_or_many};
+use super::{Address, count, duration, size};
+
+/// `inbound:`: requests from clients to the app.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Inbound {
+    /// Where clients connect.
+    pub listen: Address,
+    /// Where the app listens; several are taken in turn.
+    #[serde(with = "one_or_many")]
+    pub app: Vec<Address>,
+    /// Whose trace context is continued.
+    pub trust: Trust,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are appended to, not replaced.
+    #[serde(with = "network")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether the hop to the app has a CLIENT span of its own.
+    pub app_span: bool,
+    /// First match wins.
+    pub routes: Vec<InboundRoute>,
+}
+
+impl Default for Inbound {
+    fn default() -> Inbound {
+        Inbound {
+            listen: Address::tcp("0.0.0.0", 8080),
+            app: vec![Address::tcp("127.0.0.1", 8000)],
+            trust: Trust::All,
+            trusted_proxies: private_networks(),
+            app_span: true,
+            routes: Vec::new(),
+        }
+    }
+}
+
+/// Loopback and private address ranges (RFC 1918, RFC 4193, RFC 6598, link-local).
+fn private_networks() -> Vec<IpNet> {
+    [
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    ]
+    .iter()
+    .filter_map(|network| network.parse().ok())
+    .collect()
+}
+
+/// One entry of `inbound.routes`. It has a `path` or a `regex`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InboundRoute {
+    /// A pattern of Django's `path()`, as `orders/<int:pk>/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// A pattern of Django's `re_path()`, as `^articles/(?P<year>[0-9]{4})/$`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regex: Option<String>,
+    /// Where these requests go; empty: to `inbound.app`.
+    #[serde(with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub app: Vec<Address>,
+    /// How long the app may take until its response begins; absent: `timeouts.response`.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// Whether spans are made.
+    pub trace: bool,
+    /// Share of new traces that are recorded; absent: `sampling.ratio`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<Ratio>,
+}
+
+impl Default for InboundRoute {
+    fn default() -> InboundRoute {
+        InboundRoute {
+            path: None,
+            regex: None,
+            app: Vec::new(),
+            timeout: None,
+            trace: true,
+            ratio: None,
+        }
+    }
+}
+
+/// `outbound:`: calls that the app makes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outbound {
+    /// Where the app's calls arrive (`HTTP_PROXY`, or a base URL).
+    pub listen: Address,
+    /// First match wins.
+    pub routes: Vec<OutboundRoute>,
+}
+
+impl Default for Outbound {
+    fn default() -> Outbound {
+        Outbound {
+            listen: Address::tcp("127.0.0.1", 8081),
+            routes: Vec::new(),
+        }
+    }
+}
+
+/// One entry of `outbound.routes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboundRoute {
+    /// The host that is called: a name, `*.suffix` or `*`, with `:port` or without.
+    pub host: String,
+    /// Where the call goes instead: `http://`, `https://` or `unix:`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Whether trace context and baggage are sent along.
+    #[serde(default = "yes")]
+    pub propagate: bool,
+    /// Whether spans are made.
+    #[serde(default = "yes")]
+    pub trace: bool,
+    /// How long until the response begins; absent: `timeouts.response`.
+    #[serde(
+        default,
+        with = "duration::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub timeout: Option<Duration>,
+    /// Share of new traces that are recorded; absent: `sampling.ratio`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<Ratio>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A header format for context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagator {
+    /// W3C Trace Context: `traceparent`, `tracestate`.
+    TraceContext,
+    /// W3C Baggage.
+    Baggage,
+}
+
+/// `sampling:`: which traces are recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sampling {
+    /// Share of new traces that are recorded.
+    pub ratio: Ratio,
+    /// Whether a parent's decision is followed.
+    pub parent_based: bool,
+    /// New traces recorded per second at most, beyond the ratio.
+    pub rate: Option<Rate>,
+}
+
+impl Default for Sampling {
+    fn default() -> Sampling {
+        Sampling {
+            ratio: Ratio::ONE,
+            parent_based: true,
+            rate: None,
+        }
+    }
+}
+
+/// `capture:`: what spans keep beyond the conventions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Capture {
+    /// Request headers kept as `http.request.header.<name>`.
+    pub request_headers: Vec<String>,
+    /// Response headers kept as `http.response.header.<name>`.
+    pub response_headers: Vec<String>,
+    /// Query parameters whose values are replaced, beyond those the conventions name.
+    pub redact: Vec<String>,
+}
+
+/// `timeouts:`: how long hopspan waits for what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// From the first byte of a request to the end of its head.
+    #[serde(with = "duration")]
+    pub header: Duration,
+    /// A client's connection without a request.
+    #[serde(with = "duration")]
+    pub idle: Duration,
+    /// A body that makes no progress, either way.
+    #[serde(with = "duration")]
+    pub body_idle: Duration,
+    /// Connecting to the app.
+    #[serde(with = "duration")]
+    pub connect_app: Duration,
+    /// Connecting to a service, per address.
+    #[serde(with = "duration")]
+    pub connect: Duration,
+    /// From the request sent to the head of the response; none by default, since slow views are the app's business.
+    #[serde(with = "duration::optional")]
+    pub response: Option<Duration>,
+    /// An unused connection to the app (gunicorn closes after 2 s, so earlier).
+    #[serde(with = "duration")]
+    pub upstream_idle_app: Duration,
+    /// An unused connection to a service.
+    #[serde(with = "duration")]
+    pub upstream_idle: Duration,
+    /// Requests in flight at shutdown.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+    /// Sending the last spans at shutdown.
+    #[serde(with = "duration")]
+    pub flush: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            header: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body_idle: Duration::from_secs(60),
+            connect_app: Duration::from_secs(1),
+            connect: Duration::from_secs(5),
+            response: None,
+            upstream_idle_app: Duration::from_millis(1500),
+            upstream_idle: Duration::from_secs(30),
+            drain: Duration::from_secs(25),
+            flush: Duration::from_secs(3),
+        }
+    }
+}
+
+/// `limits:`: sizes and counts that bound what one peer can cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a request or response head.
+    #[serde(with = "size")]
+    pub head_bytes: usize,
+    /// Header fields of a head.
+    #[serde(with = "count")]
+    pub headers: usize,
+    /// Client connections to one listener.
+    #[serde(with = "count")]
+    pub connections: usize,
+    /// Unused connections kept to one upstream.
+    #[serde(with = "count")]
+    pub idle_per_upstream: usize,
+    /// Attributes of a span (`OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`).
+    #[serde(with = "count")]
+    pub attributes: usize,
+    /// Bytes of an attribute's value (`OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`).
+    #[serde(with = "size")]
+    pub attribute_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head_bytes: 32 * 1024,
+            headers: 100,
+            connections: 10_000,
+            idle_per_upstream: 256,
+            attributes: 128,
+            attribute_bytes: 4096,
+        }
+    }
+}
+
+/// `status:`: health, readiness and metrics, for everyone who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StatusConfig {
+    /// Where `/livez`, `/readyz` and `/metrics` answer.
+    pub listen: Address,
+}
+
+impl Default for StatusConfig {
+    fn default() -> StatusConfig {
+        StatusConfig {
+            listen: Address::tcp("0.0.0.0", 9464),
+        }
+    }
+}
+
+/// `admin:`: the config in use and reload, for the operator only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Where `/config` and `/reload` answer.
+    pub listen: Address,
+}
+
+impl Default for AdminConfig {
+    fn default() -> AdminConfig {
+        AdminConfig {
+            listen: Address::tcp("127.0.0.1", 9465),
+        }
+    }
+}

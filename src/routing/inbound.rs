@@ -1,0 +1,161 @@
+//! Inbound routes: which Django pattern a request's path fits, and what is done with it.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
+
+use super::pattern::{Pattern, Patterns};
+use crate::config::{Address, Config, Fault, Trust};
+
+/// One compiled route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InboundRoute {
+    /// `http.route`: the pattern as written; `None` for the default route.
+    pub pattern: Option<Arc<str>>,
+    /// Where these requests go; never empty.
+    pub app: Vec<Address>,
+    /// How long the app may take until its response begins.
+    pub timeout: Option<Duration>,
+    /// Whether spans are made.
+    pub trace: bool,
+    /// Share of new traces recorded.
+    pub ratio: Option<f64>,
+}
+
+/// All inbound routes.
+#[derive(Debug)]
+pub struct InboundTable {
+    /// Whose trace context is continued.
+    pub trust: Trust,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether the hop to the app has a CLIENT span of its own.
+    pub app_span: bool,
+    routes: Vec<Arc<InboundRoute>>,
+    default: Arc<InboundRoute>,
+    patterns: Patterns,
+}
+
+impl InboundTable {
+    pub(super) fn compile(config: &Config, faults: &mut Vec<Fault>) -> Option<InboundTable> {
+        let inbound = &config.inbound;
+        let mut patterns = Vec::new();
+        let mut routes = Vec::new();
+        for (index, written) in inbound.routes.iter().enumerate() {
+            let (key, text, pattern) = match (&written.path, &written.regex) {
+                (Some(path), None) => ("path", path, Pattern::path(path)),
+                (None, Some(regex)) => ("regex", regex, Pattern::regex(regex)),
+                (path, _) => {
+                    faults.push(undecided(config, index, path.is_some()));
+                    continue;
+                }
+            };
+            let at = format!("inbound.routes[{index}].{key}");
+            match pattern {
+                Ok(pattern) => patterns.push((at, pattern)),
+                Err(wrong) => faults.push(wrong.fault(config, &at, text)),
+            }
+            routes.push(Arc::new(InboundRoute {
+                pattern: Some(Arc::from(text.as_str())),
+                app: if written.app.is_empty() {
+                    inbound.app.clone()
+                } else {
+                    written.app.clone()
+                },
+                timeout: written.timeout.or(config.timeouts.response),
+                trace: written.trace,
+                ratio: written.ratio.map(|ratio| ratio.get()),
+            }));
+        }
+        let patterns = Patterns::compile(config, patterns, faults)?;
+        Some(InboundTable {
+            trust: inbound.trust.clone(),
+            trusted_proxies: inbound.trusted_proxies.clone(),
+            app_span: inbound.app_span,
+            routes,
+            default: Arc::new(InboundRoute {
+                pattern: None,
+                app: inbound.app.clone(),
+                timeout: config.timeouts.response,
+                trace: true,
+                ratio: None,
+            }),
+            patterns,
+        })
+    }
+
+    /// The route of a request by the raw path of its target; the default route where none fits.
+    pub fn route(&self, path: &str) -> &Arc<InboundRoute> {
+        self.patterns
+            .first(&as_django_sees(path))
+            .and_then(|index| self.routes.get(index))
+            .unwrap_or(&self.default)
+    }
+
+    /// The routes as written, in order.
+    pub fn routes(&self) -> &[Arc<InboundRoute>] {
+        &self.routes
+    }
+
+    /// Whether the trace context of a peer is continued.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        match &self.trust {
+            Trust::All => true,
+            Trust::None => false,
+            Trust::Networks(networks) => contains(networks, peer),
+        }
+    }
+
+    /// Whether the forwarding headers of a peer are believed.
+    pub fn is_trusted_proxy(&self, peer: IpAddr) -> bool {
+        contains(&self.trusted_proxies, peer)
+    }
+}
+
+/// IPv4 in IPv6 (`::ffff:10.0.0.1`, what a dual-stack socket reports) counts as IPv4.
+fn contains(networks: &[IpNet], peer: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    networks.iter().any(|network| network.contains(&peer))
+}
+
+fn undecided(config: &Config, index: usize, both: bool) -> Fault {
+    let at = format!("inbound.routes[{index}]");
+    if both {
+        config.fault(
+            &format!("{at}.regex"),
+            "a route has a `path` or a `regex`, not both",
+            "make two routes of it",
+        )
+    } else {
+        config.fault(
+            &at,
+            "`path` is missing here",
+            "add `path:` with a pattern of Django's path(), as in orders/<int:pk>/",
+        )
+    }
+}
+
+/// What Django matches: the path without its first slash, percent-decoded; bytes that are not UTF-8 stay encoded
+/// (`repercent_broken_unicode` in `django.utils.encoding`).
+fn as_django_sees(path: &str) -> Cow<'_, str> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let bytes: Cow<'_, [u8]> = percent_decode_str(path).into();
+    let mut decoded = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        decoded.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            decoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Cow::Owned(decoded)
+}
+
+#[cfg(test)]
+mod tests;

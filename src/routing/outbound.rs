@@ -1,0 +1,315 @@
+//! Outbound routes: whom the app calls, and where that call goes instead.
+//!
+//! The first route that fits wins, as written. Host names are compared as DNS does: without case, a trailing dot is
+//! nothing. Names are not resolved here.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::{Authority, PathAndQuery};
+
+use crate::config::advice::Advice;
+use crate::config::{Address, Config, Fault};
+
+/// Where a call goes instead of where the app said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Whether hopspan speaks TLS there (`https://`).
+    pub tls: bool,
+    /// Where to connect.
+    pub address: Address,
+    /// Put before the path of the request; empty, or begins with `/` and ends without.
+    pub path_prefix: Arc<str>,
+}
+
+/// One compiled route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutboundRoute {
+    /// The host pattern as written; `None` for the default route.
+    pub name: Option<Arc<str>>,
+    /// Where the call goes instead.
+    pub to: Option<Destination>,
+    /// Whether context is sent along.
+    pub propagate: bool,
+    /// Whether a span is made.
+    pub trace: bool,
+    /// How long until the response begins.
+    pub timeout: Option<Duration>,
+    /// Share of new traces recorded.
+    pub ratio: Option<f64>,
+}
+
+/// All outbound routes.
+#[derive(Debug)]
+pub struct OutboundTable {
+    routes: Vec<Arc<OutboundRoute>>,
+    default: Arc<OutboundRoute>,
+    exact: HashMap<Box<str>, Vec<Candidate>>,
+    /// By what follows `*.`.
+    below: HashMap<Box<str>, Vec<Candidate>>,
+    any: Vec<Candidate>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    port: Option<u16>,
+    route: usize,
+}
+
+/// A host pattern taken apart.
+#[derive(Debug, PartialEq, Eq)]
+enum Host {
+    Exact(String),
+    Below(String),
+    Any,
+}
+
+impl OutboundTable {
+    pub(super) fn compile(config: &Config, faults: &mut Vec<Fault>) -> OutboundTable {
+        let mut table = OutboundTable {
+            routes: Vec::new(),
+            default: Arc::new(OutboundRoute {
+                name: None,
+                to: None,
+                propagate: true,
+                trace: true,
+                timeout: config.timeouts.response,
+                ratio: None,
+            }),
+            exact: HashMap::new(),
+            below: HashMap::new(),
+            any: Vec::new(),
+        };
+        for (index, written) in config.outbound.routes.iter().enumerate() {
+            let path = |key: &str| format!("outbound.routes[{index}].{key}");
+            let to = match written.to.as_deref().map(destination).transpose() {
+                Ok(to) => to,
+                Err(advice) => {
+                    faults.push(config.fault(&path("to"), advice.message, advice.help));
+                    None
+                }
+            };
+            match host(&written.host) {
+                Ok((host, port)) => {
+                    if let Some(earlier) = table.shadow(&host, port) {
+                        faults.push(config.fault(
+                            &path("host"),
+                            format!("never reached: `{earlier}` above takes all of its calls"),
+                            "put it before that one, or remove it",
+                        ));
+                    }
+                    table.add(host, port);
+                }
+                Err(advice) => {
+                    faults.push(config.fault(&path("host"), advice.message, advice.help));
+                }
+            }
+            table.routes.push(Arc::new(OutboundRoute {
+                name: Some(Arc::from(written.host.as_str())),
+                to,
+                propagate: written.propagate,
+                trace: written.trace,
+                timeout: written.timeout.or(config.timeouts.response),
+                ratio: written.ratio.map(|ratio| ratio.get()),
+            }));
+        }
+        table
+    }
+
+    fn add(&mut self, host: Host, port: Option<u16>) {
+        let candidate = Candidate {
+            port,
+            route: self.routes.len(),
+        };
+        match host {
+            Host::Exact(name) => self.exact.entry(name.into()).or_default().push(candidate),
+            Host::Below(name) => self.below.entry(name.into()).or_default().push(candidate),
+            Host::Any => self.any.push(candidate),
+        }
+    }
+
+    /// The earlier route that takes all that this one would.
+    fn shadow(&self, host: &Host, port: Option<u16>) -> Option<&str> {
+        let covers = |candidate: &&Candidate| candidate.port.is_none() || candidate.port == port;
+        let mut earlier: Vec<&Candidate> = self.any.iter().collect();
+        let (name, inside) = match host {
+            Host::Exact(name) => {
+                earlier.extend(self.exact.get(name.as_str()).into_iter().flatten());
+                (name.as_str(), false)
+            }
+            Host::Below(name) => (name.as_str(), true),
+            Host::Any => ("", false),
+        };
+        if inside {
+            earlier.extend(self.below.get(name).into_iter().flatten());
+        }
+        for parent in parents(name) {
+            earlier.extend(self.below.get(parent).into_iter().flatten());
+        }
+        let first = earlier
+            .into_iter()
+            .filter(covers)
+            .min_by_key(|candidate| candidate.route)?;
+        self.routes.get(first.route)?.name.as_deref()
+    }
+
+    /// The route for a call to `host` (a name or IP literal, with or without brackets) and `port`; the default route
+    /// where none fits.
+    pub fn route(&self, host: &str, port: u16) -> &Arc<OutboundRoute> {
+        let host = folded(host);
+        let exact = self.exact.get(host.as_ref()).into_iter().flatten();
+        let below = parents(&host)
+            .filter_map(|parent| self.below.get(parent))
+            .flatten();
+        exact
+            .chain(below)
+            .chain(&self.any)
+            .filter(|candidate| candidate.port.is_none_or(|wanted| wanted == port))
+            .min_by_key(|candidate| candidate.route)
+            .and_then(|candidate| self.routes.get(candidate.route))
+            .unwrap_or(&self.default)
+    }
+
+    /// The routes as written, in order.
+    pub fn routes(&self) -> &[Arc<OutboundRoute>] {
+        &self.routes
+    }
+}
+
+/// `a.b.c` -> `b.c`, `c`.
+fn parents(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('.')
+        .filter_map(move |(dot, _)| name.get(dot + 1..))
+}
+
+/// A host as compared: lower case, no trailing dot, no brackets.
+fn folded(host: &str) -> Cow<'_, str> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = host
+        .strip_prefix('[')
+        .and_then(|inner| inner.strip_suffix(']'))
+        .unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+/// Takes `payment:8080`, `*.internal`, `*` or `[::1]:80` apart.
+fn host(text: &str) -> Result<(Host, Option<u16>), Advice> {
+    let wrong = |why: &str| {
+        Advice::new(
+            format!("`{text}` is not a host: {why}"),
+            "write a name, '*.suffix' or '*', with :port if it matters, as in payment-service:8080",
+        )
+    };
+    if text.contains("://") || text.contains('/') {
+        return Err(wrong(
+            "it is compared with the host of the call, not with its URL",
+        ));
+    }
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, _)) if name.contains(':') && !name.ends_with(']') => (text, None),
+        Some((name, port)) => {
+            let port = port
+                .parse::<u16>()
+                .map_err(|_| wrong("the port must be a number from 0 to 65535"))?;
+            (name, Some(port))
+        }
+        None => (text, None),
+    };
+    let name = folded(name).into_owned();
+    if name == "*" {
+        return Ok((Host::Any, port));
+    }
+    let (name, below) = match name.strip_prefix("*.") {
+        Some(rest) => (rest.to_owned(), true),
+        None => (name, false),
+    };
+    if name.is_empty() {
+        return Err(wrong("it is empty"));
+    }
+    if name.contains('*') {
+        return Err(wrong("a `*` stands only at the beginning, before a dot"));
+    }
+    let literal = name.parse::<std::net::IpAddr>().is_ok();
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !literal && !name.bytes().all(allowed) {
+        return Err(wrong("a name has letters, digits, dashes and dots"));
+    }
+    let host = if below {
+        Host::Below(name)
+    } else {
+        Host::Exact(name)
+    };
+    Ok((host, port))
+}
+
+/// Reads a `to:`.
+fn destination(text: &str) -> Result<Destination, Advice> {
+    let wrong = |why: &str| {
+        Advice::new(
+            format!("`{text}` is not a destination: {why}"),
+            "write http://host:port, https://host or unix:/path",
+        )
+    };
+    if text.starts_with("unix:") {
+        let address = text
+            .parse()
+            .map_err(|_| wrong("a unix socket needs an absolute path"))?;
+        return Ok(Destination {
+            tls: false,
+            address,
+            path_prefix: Arc::from(""),
+        });
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(wrong("the scheme is missing"));
+    };
+    let (tls, port) = match scheme.to_ascii_lowercase().as_str() {
+        "http" => (false, 80),
+        "https" => (true, 443),
+        other => return Err(wrong(&format!("there is no scheme `{other}`"))),
+    };
+    if rest.contains(['?', '#']) {
+        return Err(wrong("it has no query and no fragment"));
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err(wrong("it has no user and no password"));
+    }
+    let authority: Authority = authority
+        .parse()
+        .map_err(|_| wrong("the host is no name"))?;
+    if authority.host().is_empty() || (authority.port().is_some() && authority.port_u16().is_none())
+    {
+        return Err(wrong("the host or the port makes no sense"));
+    }
+    let path = path.trim_end_matches('/');
+    if path.parse::<PathAndQuery>().is_err() && !path.is_empty() {
+        return Err(wrong("the path makes no sense"));
+    }
+    let name = authority.host().trim_matches(['[', ']']);
+    Ok(Destination {
+        tls,
+        address: Address::tcp(name, authority.port_u16().unwrap_or(port)),
+        path_prefix: Arc::from(path),
+    })
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        match &self.address {
+            Address::Unix(_) => write!(f, "{}", self.address),
+            Address::Tcp { .. } => write!(f, "{scheme}://{}{}", self.address, self.path_prefix),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,0 @@
-//! The bytes: listener, server, pool, tunnel, over real sockets with raw TCP peers.
-
-mod raw;
-mod server;

@@ -1,1 +1,220 @@
-//! (being built)
+//! Joins an app's outbound call to the inbound request that caused it: with proof, or not at all.
+//!
+//! The inbound hop tells which requests the app works on ([`Correlator::enter`]); the outbound hop asks for the parent
+//! of a call that carried no context ([`Correlator::parent_of`]). It returns values and never touches a span.
+//! Every answer that is not proven is an [`Unlinked`] reason; being slow or without privileges costs a join, never
+//! correctness and never the call.
+
+#[allow(dead_code)] // read by the serial rung, which is being built
+mod in_flight;
+mod process;
+mod unlinked;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use in_flight::InFlight;
+pub use unlinked::Unlinked;
+
+use crate::telemetry::metrics::{EvidenceLabel, Metrics, Reason};
+use crate::trace::{Context, Evidence};
+
+/// When the kernel received bytes, and when they were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// SO_TIMESTAMPNS: CLOCK_REALTIME, nanoseconds since 1970.
+    pub realtime_ns: u64,
+    /// CLOCK_MONOTONIC in nanoseconds, read just after the read that returned the bytes.
+    pub monotonic_ns: u64,
+}
+
+/// An outbound call whose cause is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboundCall {
+    /// The caller's address: the peer of the accepted connection.
+    pub peer: SocketAddr,
+    /// Where it connected to: the local address of the accepted connection.
+    pub local: SocketAddr,
+    /// When the connection was accepted (read the clock before or just after `accept`).
+    pub accepted: Instant,
+    /// When the first bytes of this request came in; `None` where the kernel gave no time or they came with the
+    /// request before.
+    pub received: Option<Stamp>,
+}
+
+/// How the correlator works; the defaults suit an app that runs beside hopspan.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// The process ID of the app where hopspan started it (wrap mode), once it runs.
+    pub child: Option<Arc<dyn Fn() -> Option<u32> + Send + Sync>>,
+}
+
+/// Knows which requests the app is working on, and proves which one caused a call. Shared by both hops.
+pub struct Correlator {
+    in_flight: Arc<InFlight>,
+    metrics: Arc<Metrics>,
+}
+
+impl Correlator {
+    /// A correlator that counts into `metrics`.
+    pub fn new(metrics: Arc<Metrics>, _options: Options) -> Arc<Correlator> {
+        Arc::new(Correlator {
+            in_flight: Arc::new(InFlight::default()),
+            metrics,
+        })
+    }
+
+    /// Tells that the pool opened a TCP connection to the app: `local` is hopspan's end, `app` the app's.
+    ///
+    /// Call it as soon as the connection is made; drop the guard before, or as, the socket is closed.
+    /// `opened_id` is the pool's number for the connection, never used twice.
+    pub fn app_connection(
+        &self,
+        opened_id: u64,
+        local: SocketAddr,
+        app: SocketAddr,
+    ) -> AppConnection {
+        self.in_flight.open(
+            opened_id,
+            unmapped(local),
+            unmapped(app),
+            process::monotonic(),
+        );
+        AppConnection {
+            in_flight: self.in_flight.clone(),
+            id: opened_id,
+        }
+    }
+
+    /// Tells that a request is about to be written to the app; call it before the first byte is.
+    ///
+    /// `context` is what the request's own calls shall have for a parent. Drop the guard when the response's body has
+    /// ended. A connection that was not told of (a unix socket) is left out.
+    pub fn enter(&self, opened_id: u64, context: Context) -> Presence {
+        let entered = self
+            .in_flight
+            .enter(opened_id, context, process::monotonic());
+        Presence {
+            entered: entered.map(|number| (self.in_flight.clone(), opened_id, number)),
+        }
+    }
+
+    /// The request that caused `call`, if that can be proven.
+    ///
+    /// Answers within about 3 ms. Counts into `joins`, `joins_abstained` and `join_nanos`, once per call.
+    ///
+    /// # Errors
+    /// [`Unlinked`]: why no parent is known for certain.
+    pub async fn parent_of(&self, call: OutboundCall) -> Result<(Context, Evidence), Unlinked> {
+        let started = Instant::now();
+        let found = self.look_up(call).await;
+        self.metrics
+            .join_nanos
+            .inc_by(started.elapsed().as_nanos() as u64);
+        match &found {
+            Ok((_, evidence)) => {
+                let evidence = evidence.as_str();
+                self.metrics
+                    .joins
+                    .get_or_create(&EvidenceLabel { evidence })
+                    .inc();
+            }
+            Err(reason) => {
+                let reason = reason.as_str();
+                self.metrics
+                    .joins_abstained
+                    .get_or_create(&Reason { reason })
+                    .inc();
+            }
+        }
+        found
+    }
+
+    async fn look_up(&self, call: OutboundCall) -> Result<(Context, Evidence), Unlinked> {
+        if !is_local(&call) {
+            return Err(Unlinked::RemotePeer);
+        }
+        Err(Unlinked::Off)
+    }
+
+    /// Connections to the app and requests on them that are remembered, for tests and the admin page.
+    pub fn remembered(&self) -> (usize, usize) {
+        self.in_flight.size()
+    }
+
+    /// Whether calls can be joined here, to the app that listens at `apps`. Blocks for some milliseconds.
+    pub fn describe(&self, _apps: &[SocketAddr]) -> Rung {
+        Rung::Off {
+            why: "not built yet".to_owned(),
+            fix: "wait".to_owned(),
+        }
+    }
+}
+
+/// What the serial rung can do here. Prints as `serial: ready` or `serial: off: <why> — <what to do>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// Calls of serial (prefork, sync) servers are joined.
+    Ready,
+    /// The app does not run yet, so nobody knows.
+    Waiting {
+        /// What is missing.
+        why: String,
+    },
+    /// No call can be joined.
+    Off {
+        /// What is missing.
+        why: String,
+        /// What would change it.
+        fix: String,
+    },
+}
+
+impl std::fmt::Display for Rung {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rung::Ready => f.write_str("serial: ready"),
+            Rung::Waiting { why } => write!(f, "serial: waiting: {why}"),
+            Rung::Off { why, fix } => write!(f, "serial: off: {why} — {fix}"),
+        }
+    }
+}
+
+/// A connection to the app that is open. Drop it when the socket is closed.
+#[must_use]
+pub struct AppConnection {
+    in_flight: Arc<InFlight>,
+    id: u64,
+}
+
+impl Drop for AppConnection {
+    fn drop(&mut self) {
+        self.in_flight.close(self.id, process::monotonic());
+    }
+}
+
+/// A request that the app works on. Drop it when the response's body has ended.
+#[must_use]
+pub struct Presence {
+    entered: Option<(Arc<InFlight>, u64, u64)>,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if let Some((in_flight, id, number)) = self.entered.take() {
+            in_flight.leave(id, number, process::monotonic());
+        }
+    }
+}
+
+/// Whether the caller is on this host: loopback, or the same address at both ends.
+fn is_local(call: &OutboundCall) -> bool {
+    let (peer, local) = (unmapped(call.peer).ip(), unmapped(call.local).ip());
+    peer == local || peer.is_loopback()
+}
+
+/// An IPv4-mapped IPv6 address as IPv4; the kernel finds both kinds of socket by the IPv4 pair.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,1 +1,18 @@
-//! (being built)
+//! Bytes: accepting connections, speaking HTTP/1.1 on both sides, pooling upstream connections, tunnels.
+//!
+//! Knows nothing of traces, routes or config meaning: [`crate::hop`] decides, this floor moves bytes and tells how
+//! it went. Streaming both ways, no body is ever held whole. HTTP framing is hyper's; everything hyper leaves open
+//! (deadlines, pools, ends of bodies, field rules of RFC 9110 section 7.6) is here.
+//!
+//! ```text
+//! listener -> server -> (hop) -> pool -> connect
+//!               body, forwarding        tunnel
+//! ```
+
+pub mod body;
+pub mod listener;
+pub mod server;
+pub mod stamped;
+
+mod holder;
+mod timed;

@@ -46,6 +46,15 @@ pub const USER_AGENT_ORIGINAL: &str = "user_agent.original";
 /// `error.type`
 pub const ERROR_TYPE: &str = "error.type";
 
+/// `service.name` (resource)
+pub const SERVICE_NAME: &str = "service.name";
+/// `service.version` (resource)
+pub const SERVICE_VERSION: &str = "service.version";
+/// `telemetry.distro.name` (resource): shows hopspan, since `service.name` is the app's.
+pub const TELEMETRY_DISTRO_NAME: &str = "telemetry.distro.name";
+/// `telemetry.distro.version` (resource)
+pub const TELEMETRY_DISTRO_VERSION: &str = "telemetry.distro.version";
+
 /// How the parent is known: `header`, `token`, `thread`, `serial`.
 pub const PARENT_EVIDENCE: &str = "hopspan.parent.evidence";
 /// Why an outbound call has no parent.

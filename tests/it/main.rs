@@ -1,3 +1,6 @@
 //! The one integration binary: a module per source module, over real sockets.
 
 mod floors;
+mod proxy;
+mod support;
+mod wrap;

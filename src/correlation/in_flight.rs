@@ -1,0 +1,242 @@
+//! Which requests the app is working on, and on which of its connections: what the inbound hop tells.
+//!
+//! It asks the kernel nothing: entering and leaving is a short critical section per inbound request. Requests are
+//! remembered for [`RETAIN`] after they ended, since a call that they made may be looked up a little later. Times are
+//! CLOCK_MONOTONIC nanoseconds.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::trace::Context;
+
+/// How long ended requests and closed connections are remembered.
+pub(super) const RETAIN: Duration = Duration::from_millis(400);
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub(super) type Nanos = u64;
+
+/// One request on a connection to the app.
+#[derive(Debug)]
+struct Request {
+    number: u64,
+    /// Until it is done.
+    context: Option<Context>,
+    dispatched: Nanos,
+    done: Option<Nanos>,
+}
+
+/// One connection from hopspan to the app.
+#[derive(Debug)]
+struct Connection {
+    local: SocketAddr,
+    app: SocketAddr,
+    opened: Nanos,
+    closed: Option<Nanos>,
+    /// Another connection took the same pair of addresses: the kernel's answers are no longer about this one.
+    replaced: bool,
+    requests: VecDeque<Request>,
+    /// Requests that ever were on this connection.
+    total: u64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    connections: HashMap<u64, Connection>,
+    /// Closed connections in the order they closed.
+    closed: VecDeque<(Nanos, u64)>,
+    next: u64,
+}
+
+/// The table of requests in flight.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    table: Mutex<Table>,
+}
+
+/// A request as the look-ups see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestView {
+    /// Unique over all requests.
+    pub(super) number: u64,
+    /// Before its first byte went to the app.
+    pub(super) dispatched: Nanos,
+    /// When hopspan saw the response end; never earlier than it did.
+    pub(super) done: Option<Nanos>,
+    /// Whether it was the first on its connection.
+    pub(super) first: bool,
+}
+
+/// A connection as the look-ups see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ConnectionView {
+    /// The pool's number for it.
+    pub(super) id: u64,
+    /// hopspan's end.
+    pub(super) local: SocketAddr,
+    /// The app's end.
+    pub(super) app: SocketAddr,
+    /// After the connection was made.
+    pub(super) opened: Nanos,
+    /// Whether the kernel may still be asked about it: neither closed by hopspan nor replaced.
+    pub(super) open: bool,
+    /// Remembered requests, oldest first.
+    pub(super) requests: Vec<RequestView>,
+}
+
+impl InFlight {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // The critical sections do not panic half-way; a poisoned table is still whole.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection to the app was made.
+    pub(super) fn open(&self, id: u64, local: SocketAddr, app: SocketAddr, now: Nanos) {
+        let mut table = self.lock();
+        table.forget(now);
+        for old in table.connections.values_mut() {
+            if old.local == local && old.app == app {
+                old.replaced = true;
+            }
+        }
+        let connection = Connection {
+            local,
+            app,
+            opened: now,
+            closed: None,
+            replaced: false,
+            requests: VecDeque::new(),
+            total: 0,
+        };
+        table.connections.insert(id, connection);
+    }
+
+    /// The connection was closed by hopspan.
+    pub(super) fn close(&self, id: u64, now: Nanos) {
+        let mut table = self.lock();
+        let Some(connection) = table.connections.get_mut(&id) else {
+            return;
+        };
+        connection.closed = Some(now);
+        table.closed.push_back((now, id));
+        table.forget(now);
+    }
+
+    /// A request is about to be written to the app; `None` where the connection is not known.
+    pub(super) fn enter(&self, id: u64, context: Context, now: Nanos) -> Option<u64> {
+        let mut table = self.lock();
+        let number = table.next;
+        let connection = table.connections.get_mut(&id)?;
+        let kept = now.saturating_sub(RETAIN.as_nanos() as Nanos);
+        while connection
+            .requests
+            .front()
+            .is_some_and(|r| r.done.is_some_and(|done| done < kept))
+        {
+            connection.requests.pop_front();
+        }
+        connection.requests.push_back(Request {
+            number,
+            context: Some(context),
+            dispatched: now,
+            done: None,
+        });
+        connection.total += 1;
+        table.next += 1;
+        Some(number)
+    }
+
+    /// The app's response has ended, or the request was given up.
+    pub(super) fn leave(&self, id: u64, number: u64, now: Nanos) {
+        let mut table = self.lock();
+        let Some(connection) = table.connections.get_mut(&id) else {
+            return;
+        };
+        // The newest are at the back, and a serial server has one.
+        if let Some(request) = connection
+            .requests
+            .iter_mut()
+            .rev()
+            .find(|r| r.number == number)
+        {
+            request.done = Some(now);
+            request.context = None;
+        }
+    }
+
+    /// Everything remembered, oldest connection first.
+    pub(super) fn view(&self, now: Nanos) -> Vec<ConnectionView> {
+        let mut table = self.lock();
+        table.forget(now);
+        let mut views: Vec<ConnectionView> = table
+            .connections
+            .iter()
+            .map(|(id, connection)| connection.view(*id))
+            .collect();
+        drop(table);
+        views.sort_unstable_by_key(|view| (view.opened, view.id));
+        views
+    }
+
+    /// The context of a request that is still in flight on an open connection.
+    pub(super) fn context(&self, id: u64, number: u64) -> Option<Context> {
+        let table = self.lock();
+        let connection = table.connections.get(&id)?;
+        if connection.closed.is_some() || connection.replaced {
+            return None;
+        }
+        let request = connection.requests.iter().find(|r| r.number == number)?;
+        request.context.clone()
+    }
+
+    /// Connections and requests remembered.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let table = self.lock();
+        let requests = table.connections.values().map(|c| c.requests.len()).sum();
+        (table.connections.len(), requests)
+    }
+}
+
+impl Connection {
+    fn view(&self, id: u64) -> ConnectionView {
+        let first = self.total - self.requests.len() as u64;
+        let requests = self.requests.iter().enumerate();
+        ConnectionView {
+            id,
+            local: self.local,
+            app: self.app,
+            opened: self.opened,
+            open: self.closed.is_none() && !self.replaced,
+            requests: requests
+                .map(|(at, request)| RequestView {
+                    number: request.number,
+                    dispatched: request.dispatched,
+                    done: request.done,
+                    first: first + at as u64 == 0,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Table {
+    /// Drops connections that closed longer ago than [`RETAIN`].
+    fn forget(&mut self, now: Nanos) {
+        let kept = now.saturating_sub(RETAIN.as_nanos() as Nanos);
+        while let Some((closed, id)) = self.closed.front().copied() {
+            if closed >= kept {
+                break;
+            }
+            self.closed.pop_front();
+            // A request may outlive its connection for a moment: keep it until it left.
+            match self.connections.get(&id) {
+                Some(connection) if connection.requests.iter().any(|r| r.done.is_none()) => {
+                    self.closed.push_back((now, id));
+                    break;
+                }
+                _ => self.connections.remove(&id),
+            };
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Why an outbound call was left without a parent: a closed set of reasons.
+
+/// A reason, counted in `hopspan_joins_abstained_total{reason}` and exported as `hopspan.unlinked.reason`.
+///
+/// The set is closed: dashboards may rely on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unlinked {
+    /// The call came from another host: not the app's.
+    RemotePeer,
+    /// Joining is switched off, or this platform has no rung.
+    Off,
+    /// The kernel did not say when the call's bytes came in.
+    NoTimestamp,
+    /// The call waited in hopspan for longer than finished requests are remembered.
+    Stale,
+    /// The caller's socket is gone.
+    SocketGone,
+    /// No process of the app that hopspan can see holds the caller's socket.
+    UnknownCaller,
+    /// More than one process may hold the socket (opened before a fork, or inherited by a child).
+    SharedSocket,
+    /// The process serves several requests at once, or did so before (threads, event loop).
+    SeveralRequests,
+    /// The process's main thread did not come to wait for this call within the budget.
+    NotParked,
+    /// The process's main thread waits for something else: another thread, or nobody, made the call.
+    OtherThread,
+    /// The process serves no request of ours: a background job or a call at start.
+    NoInbound,
+    /// The process accepted a request but has read none of it, or the request came after the call.
+    NotRead,
+    /// Another request was alive at that moment and its process is not known.
+    UnknownOwner,
+    /// `/proc` of the app's processes may not be read.
+    NoProcessAccess,
+    /// The look-up took longer than its budget.
+    TimedOut,
+    /// Too many look-ups were waiting.
+    Overloaded,
+    /// A kernel answer that this version cannot read.
+    Unsupported,
+}
+
+impl Unlinked {
+    /// All reasons.
+    pub const ALL: [Unlinked; 17] = [
+        Unlinked::RemotePeer,
+        Unlinked::Off,
+        Unlinked::NoTimestamp,
+        Unlinked::Stale,
+        Unlinked::SocketGone,
+        Unlinked::UnknownCaller,
+        Unlinked::SharedSocket,
+        Unlinked::SeveralRequests,
+        Unlinked::NotParked,
+        Unlinked::OtherThread,
+        Unlinked::NoInbound,
+        Unlinked::NotRead,
+        Unlinked::UnknownOwner,
+        Unlinked::NoProcessAccess,
+        Unlinked::TimedOut,
+        Unlinked::Overloaded,
+        Unlinked::Unsupported,
+    ];
+
+    /// The code, as exported.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unlinked::RemotePeer => "remote_peer",
+            Unlinked::Off => "off",
+            Unlinked::NoTimestamp => "no_timestamp",
+            Unlinked::Stale => "stale",
+            Unlinked::SocketGone => "socket_gone",
+            Unlinked::UnknownCaller => "unknown_caller",
+            Unlinked::SharedSocket => "shared_socket",
+            Unlinked::SeveralRequests => "several_requests",
+            Unlinked::NotParked => "not_parked",
+            Unlinked::OtherThread => "other_thread",
+            Unlinked::NoInbound => "no_inbound",
+            Unlinked::NotRead => "not_read",
+            Unlinked::UnknownOwner => "unknown_owner",
+            Unlinked::NoProcessAccess => "no_process_access",
+            Unlinked::TimedOut => "timed_out",
+            Unlinked::Overloaded => "overloaded",
+            Unlinked::Unsupported => "unsupported",
+        }
+    }
+}
+
+impl std::fmt::Display for Unlinked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct() {
+        let codes: std::collections::HashSet<_> =
+            Unlinked::ALL.iter().map(|r| r.as_str()).collect();
+        assert_eq!(codes.len(), Unlinked::ALL.len());
+    }
+}

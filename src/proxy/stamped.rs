@@ -1,0 +1,301 @@
+//! When the kernel received the first bytes of a request: `SO_TIMESTAMPNS` (socket(7)) read by recvmsg(2).
+//!
+//! Used on the outbound listener only, where a receive time tells which of the app's threads was running. Everywhere
+//! the option cannot be set, reads are plain reads and [`Received::first`] is `None`.
+//! It does not convert clocks: both are given as read.
+
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// When bytes arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timestamp {
+    /// When the kernel took the packet in: `CLOCK_REALTIME`, nanoseconds since 1970.
+    pub realtime_ns: u64,
+    /// When they were read: `CLOCK_MONOTONIC`, nanoseconds.
+    pub monotonic_ns: u64,
+    /// How many bytes that read gave.
+    pub bytes: u64,
+}
+
+/// What one connection received: shared between its socket and whoever handles its requests.
+#[derive(Debug, Default)]
+pub struct Received {
+    known: AtomicBool,
+    realtime_ns: AtomicU64,
+    monotonic_ns: AtomicU64,
+    bytes: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Received {
+    /// The first read since the last [`Received::mark`]. `None` where the kernel gives no time, and where the bytes
+    /// of this request had come together with the one before (pipelining).
+    pub fn first(&self) -> Option<Timestamp> {
+        self.known.load(Ordering::Acquire).then(|| Timestamp {
+            realtime_ns: self.realtime_ns.load(Ordering::Relaxed),
+            monotonic_ns: self.monotonic_ns.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Ends an exchange: the next read is the first of the next request.
+    pub fn mark(&self) {
+        self.known.store(false, Ordering::Release);
+    }
+
+    /// All bytes read so far, on stamped sockets.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, realtime_ns: Option<u64>, bytes: usize) {
+        self.total.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.known.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(realtime_ns) = realtime_ns {
+            self.realtime_ns.store(realtime_ns, Ordering::Relaxed);
+            self.monotonic_ns.store(monotonic_ns(), Ordering::Relaxed);
+            self.bytes.store(bytes as u64, Ordering::Relaxed);
+            self.known.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// A TCP stream whose reads carry receive times.
+pub struct Stamped {
+    stream: TcpStream,
+    received: Arc<Received>,
+    stamps: bool,
+}
+
+impl Stamped {
+    /// Asks the kernel for receive times; falls back to plain reads where it refuses.
+    pub fn new(stream: TcpStream, received: Arc<Received>) -> Stamped {
+        let stamps = ask_for_stamps(stream.as_raw_fd()).is_ok();
+        Stamped {
+            stream,
+            received,
+            stamps,
+        }
+    }
+
+    fn receive_once(&self, buf: &mut ReadBuf<'_>) -> io::Result<(usize, Option<u64>)> {
+        let fd = self.stream.as_raw_fd();
+        let mut got = None;
+        let tried = self.stream.try_io(Interest::READABLE, || {
+            let room = buf.remaining();
+            let (bytes, time) = receive(fd, buf)?;
+            got = Some((bytes, time));
+            // A short read has emptied the socket. Saying "would block" clears the readiness seen before the read, as
+            // tokio's own reads do, and saves the next recvmsg that would only tell so.
+            if bytes > 0 && bytes < room {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        match (got, tried) {
+            (Some(got), _) => Ok(got),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl AsyncRead for Stamped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.stamps {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.receive_once(buf) {
+                Ok((bytes, realtime_ns)) => {
+                    if bytes > 0 {
+                        self.received.note(realtime_ns, bytes);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stamped {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+fn ask_for_stamps(fd: RawFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: `fd` is open for as long as its TcpStream is borrowed; the option value is a live c_int of the length
+    // given.
+    let result = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Room for one control message that holds a timespec, aligned as `cmsghdr` asks.
+#[repr(C, align(8))]
+struct Control([MaybeUninit<u8>; 64]);
+
+/// One recvmsg: bytes into the unfilled part of `buf`, and the receive time if the kernel gave one.
+fn receive(fd: RawFd, buf: &mut ReadBuf<'_>) -> io::Result<(usize, Option<u64>)> {
+    let mut control = Control([MaybeUninit::uninit(); 64]);
+    // SAFETY: nothing is de-initialised: recvmsg only writes, and `assume_init` below covers what it wrote.
+    let room = unsafe { buf.unfilled_mut() };
+    let mut part = libc::iovec {
+        iov_base: room.as_mut_ptr().cast(),
+        iov_len: room.len(),
+    };
+    // SAFETY: an all-zero msghdr is a valid one with no buffers.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    // SAFETY: `message` points at `room` and `control`, both live and of the lengths given.
+    let count = unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) };
+    let Ok(count) = usize::try_from(count) else {
+        return Err(io::Error::last_os_error());
+    };
+    // SAFETY: the kernel has initialised `count` bytes at the start of the unfilled part.
+    unsafe { buf.assume_init(count) };
+    buf.advance(count);
+    Ok((count, stamp(&message)))
+}
+
+fn stamp(message: &libc::msghdr) -> Option<u64> {
+    // SAFETY: `message` was filled by recvmsg and its control buffer is alive in the caller.
+    let header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: non-null headers from CMSG_FIRSTHDR lie inside the control buffer and are complete.
+    let header = unsafe { header.as_ref() }?;
+    if header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_TIMESTAMPNS {
+        return None;
+    }
+    // SAFETY: a SCM_TIMESTAMPNS message carries one timespec; read_unaligned asks nothing of its place.
+    let time = unsafe {
+        libc::CMSG_DATA(header)
+            .cast::<libc::timespec>()
+            .read_unaligned()
+    };
+    nanoseconds(time)
+}
+
+fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a live timespec that the call fills.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    nanoseconds(time).unwrap_or(0)
+}
+
+fn nanoseconds(time: libc::timespec) -> Option<u64> {
+    let seconds = u64::try_from(time.tv_sec).ok()?;
+    let rest = u64::try_from(time.tv_nsec).ok()?;
+    seconds.checked_mul(1_000_000_000)?.checked_add(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_read_after_a_mark_is_stamped_and_later_ones_are_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let received = Arc::new(Received::default());
+        let mut server = Stamped::new(server, received.clone());
+        assert_eq!(received.first(), None);
+
+        let before = SystemTime::now();
+        client.write_all(b"abc").await.unwrap();
+        let mut buf = [0; 3];
+        server.read_exact(&mut buf).await.unwrap();
+        assert_eq!(&buf, b"abc");
+        let after = SystemTime::now();
+        let first = received.first().expect("a kernel time");
+        let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(first.realtime_ns);
+        assert!(before <= at && at <= after, "{before:?} {at:?} {after:?}");
+        assert_eq!(first.bytes, 3);
+        assert!(first.monotonic_ns > 0);
+
+        client.write_all(b"de").await.unwrap();
+        server.read_exact(&mut buf[..2]).await.unwrap();
+        assert_eq!(received.first(), Some(first), "still the first");
+        assert_eq!(received.total(), 5);
+
+        received.mark();
+        assert_eq!(received.first(), None);
+        client.write_all(b"f").await.unwrap();
+        server.read_exact(&mut buf[..1]).await.unwrap();
+        assert!(received.first().unwrap().realtime_ns >= first.realtime_ns);
+
+        drop(client);
+        assert_eq!(server.read(&mut buf).await.unwrap(), 0, "EOF");
+    }
+}

@@ -1,0 +1,265 @@
+//! Deadlines that hyper does not have, without a timer per request.
+//!
+//! hyper's `header_read_timeout` runs from the end of the last response, so it is the keep-alive idle limit and the
+//! slow-head limit at once. [`HeadTimer`] is a hyper timer that tells the two apart: idle until a byte of the next
+//! head has come, then the (shorter) head limit. One tokio timer per connection serves all its waits; it is only set
+//! again when it fires too early. [`Timed`] counts the bytes read, which is how the timer sees the first byte, and
+//! fails a write that the peer does not take for too long.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// What the timer and the socket of one connection share.
+pub(crate) struct Clock {
+    read: AtomicU64,
+    head_late: AtomicBool,
+    lifted: AtomicBool,
+    sleep: Mutex<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    /// A clock whose timer first looks after `first`.
+    pub(crate) fn new(first: Duration) -> Arc<Clock> {
+        Arc::new(Clock {
+            read: AtomicU64::new(0),
+            head_late: AtomicBool::new(false),
+            lifted: AtomicBool::new(false),
+            sleep: Mutex::new(Box::pin(tokio::time::sleep(first))),
+        })
+    }
+
+    /// Whether a head was begun and not ended in time (as opposed to none begun).
+    pub(crate) fn head_was_late(&self) -> bool {
+        self.head_late.load(Ordering::Relaxed)
+    }
+
+    /// Lifts the write deadline for good: the connection is a tunnel now.
+    pub(crate) fn lift(&self) {
+        self.lifted.store(true, Ordering::Relaxed);
+    }
+
+    fn poll_until(&self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut sleep = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = tokio::time::Instant::from_std(deadline);
+        loop {
+            // Set for later: bring it forward. Set for earlier: let it fire, then set it again.
+            if sleep.deadline() > deadline {
+                sleep.as_mut().reset(deadline);
+            }
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// The hyper timer of one server connection.
+#[derive(Clone)]
+pub(crate) struct HeadTimer {
+    clock: Arc<Clock>,
+    head: Duration,
+}
+
+impl HeadTimer {
+    /// Waits as long as hyper asks (its `header_read_timeout`) for a first byte, then `head` for the rest.
+    pub(crate) fn new(clock: Arc<Clock>, head: Duration) -> HeadTimer {
+        HeadTimer { clock, head }
+    }
+}
+
+impl hyper::rt::Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        self.sleep_until(Instant::now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(HeadWait {
+            clock: self.clock.clone(),
+            idle_until: deadline,
+            head: self.head,
+            read_before: self.clock.read.load(Ordering::Relaxed),
+            head_until: None,
+        })
+    }
+}
+
+/// One wait for one head.
+struct HeadWait {
+    clock: Arc<Clock>,
+    idle_until: Instant,
+    head: Duration,
+    read_before: u64,
+    head_until: Option<Instant>,
+}
+
+impl hyper::rt::Sleep for HeadWait {}
+
+impl Future for HeadWait {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let begun = self.clock.read.load(Ordering::Relaxed) != self.read_before;
+        if begun && self.head_until.is_none() {
+            self.head_until = Some(Instant::now() + self.head);
+        }
+        let deadline = self.head_until.unwrap_or(self.idle_until);
+        ready!(self.clock.poll_until(deadline, cx));
+        self.clock
+            .head_late
+            .store(self.head_until.is_some(), Ordering::Relaxed);
+        Poll::Ready(())
+    }
+}
+
+/// A socket that counts what it reads and does not wait for ever to write. `G` is dropped after the socket closed.
+pub(crate) struct Timed<S, G> {
+    socket: S,
+    clock: Arc<Clock>,
+    write_limit: Option<Duration>,
+    stalled: Option<Pin<Box<Sleep>>>,
+    _guard: G,
+}
+
+impl<S, G> Timed<S, G> {
+    /// Wraps `socket`; a write that makes no progress for `write_limit` fails as timed out.
+    pub(crate) fn new(
+        socket: S,
+        clock: Arc<Clock>,
+        write_limit: Option<Duration>,
+        guard: G,
+    ) -> Self {
+        Timed {
+            socket,
+            clock,
+            write_limit,
+            stalled: None,
+            _guard: guard,
+        }
+    }
+
+    fn written(
+        &mut self,
+        polled: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let limit = match (&polled, self.write_limit) {
+            (Poll::Pending, Some(limit)) if !self.clock.lifted.load(Ordering::Relaxed) => limit,
+            _ => {
+                self.stalled = None;
+                return polled;
+            }
+        };
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer takes no bytes",
+        )))
+    }
+}
+
+impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            self.clock.read.fetch_add(read as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.written(polled, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.written(polled, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::rt::Timer;
+
+    fn timer() -> (Arc<Clock>, HeadTimer) {
+        let clock = Clock::new(Duration::from_secs(75));
+        (
+            clock.clone(),
+            HeadTimer::new(clock, Duration::from_secs(10)),
+        )
+    }
+
+    // `Instant::now()` is real time while the clock is paused, so waits are checked to the second.
+    async fn waited(sleep: Pin<Box<dyn hyper::rt::Sleep>>) -> u64 {
+        let started = tokio::time::Instant::now();
+        sleep.await;
+        (started.elapsed().as_secs_f64()).round() as u64
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_may_wait_its_idle_limit() {
+        let (clock, timer) = timer();
+        assert_eq!(waited(timer.sleep(Duration::from_secs(75))).await, 75);
+        assert!(!clock.head_was_late());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_begun_head_has_the_head_limit() {
+        let (clock, timer) = timer();
+        let sleep = timer.sleep(Duration::from_secs(75));
+        clock.read.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(waited(sleep).await, 10);
+        assert!(clock.head_was_late());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_timer_serves_later_waits() {
+        let (clock, timer) = timer();
+        let sleep = timer.sleep(Duration::from_secs(300));
+        assert_eq!(waited(sleep).await, 300, "set again after it fired early");
+        clock.read.fetch_add(1, Ordering::Relaxed);
+        assert!(!clock.head_was_late());
+    }
+}

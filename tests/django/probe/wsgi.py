@@ -1,0 +1,8 @@
+"""For gunicorn and uWSGI: `gunicorn --chdir tests/django probe.wsgi`."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "probe.settings")
+application = get_wsgi_application()

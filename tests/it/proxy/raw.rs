@@ -1,0 +1,197 @@
+//! Raw TCP peers: what is sent is exactly what the test says, what comes back is read as bytes.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use hopspan::config::Address;
+use hopspan::proxy::body::ResponseBody;
+use hopspan::proxy::listener;
+use hopspan::proxy::server::{Connection, Handler, ServeLimits, ServeOptions};
+use hopspan::telemetry::metrics::Metrics;
+
+/// Far above anything that should happen; a test that waits so long has failed.
+pub(super) const LONG: Duration = Duration::from_secs(20);
+
+/// A TCP client that writes and reads bytes.
+pub(super) struct Raw {
+    pub(super) stream: TcpStream,
+    pub(super) seen: Vec<u8>,
+}
+
+impl Raw {
+    pub(super) async fn connect(address: SocketAddr) -> Raw {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Raw::over(stream)
+    }
+
+    pub(super) fn over(stream: TcpStream) -> Raw {
+        Raw {
+            stream,
+            seen: Vec::new(),
+        }
+    }
+
+    pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Reads until what was read since the last call contains `needle`; gives all up to there.
+    pub(super) async fn until(&mut self, needle: &str) -> String {
+        loop {
+            if let Some(at) = find(&self.seen, needle.as_bytes()) {
+                let after = self.seen.split_off(at + needle.len());
+                let head = std::mem::replace(&mut self.seen, after);
+                return String::from_utf8_lossy(&head).into_owned();
+            }
+            let mut buf = [0; 16 * 1024];
+            let read = tokio::time::timeout(LONG, self.stream.read(&mut buf))
+                .await
+                .unwrap_or_else(|_| panic!("no {needle:?} in {:?}", self.text()))
+                .unwrap();
+            assert!(read > 0, "EOF before {needle:?} in {:?}", self.text());
+            self.seen.extend_from_slice(&buf[..read]);
+        }
+    }
+
+    /// Reads to EOF (or reset) and gives everything not yet given.
+    pub(super) async fn rest(&mut self) -> String {
+        let mut buf = [0; 16 * 1024];
+        loop {
+            let read = tokio::time::timeout(LONG, self.stream.read(&mut buf))
+                .await
+                .unwrap_or_else(|_| panic!("not closed after {:?}", self.text()));
+            match read {
+                Ok(0) | Err(_) => break,
+                Ok(read) => self.seen.extend_from_slice(&buf[..read]),
+            }
+        }
+        let text = self.text();
+        self.seen.clear();
+        text
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
+/// A TCP server whose every connection runs `talk`. Lives as long as the runtime.
+pub(super) async fn upstream<F, T>(talk: F) -> SocketAddr
+where
+    F: Fn(Raw, usize) -> T + Send + 'static,
+    T: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(talk(Raw::over(stream), number));
+        }
+    });
+    address
+}
+
+/// A running listener of the crate.
+pub(super) struct Served {
+    pub(super) address: SocketAddr,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) stop: CancellationToken,
+    pub(super) cut: CancellationToken,
+    pub(super) tracker: TaskTracker,
+    pub(super) accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Served {
+    pub(super) async fn start<H: Handler>(
+        handler: H,
+        limits: ServeLimits,
+        metrics: Arc<Metrics>,
+    ) -> Served {
+        let bound = listener::bind(&Address::tcp("127.0.0.1", 0)).await.unwrap();
+        let address = bound.local_addr();
+        let mut options = ServeOptions::new("inbound", metrics.clone());
+        options.limits = Arc::new(ArcSwap::from_pointee(limits));
+        let (stop, cut, tracker) = (
+            CancellationToken::new(),
+            options.cut.clone(),
+            TaskTracker::new(),
+        );
+        let accepting = tokio::spawn(listener::serve(
+            bound,
+            options,
+            handler,
+            stop.clone(),
+            tracker.clone(),
+        ));
+        Served {
+            address,
+            metrics,
+            stop,
+            cut,
+            tracker,
+            accepting,
+        }
+    }
+
+    pub(super) fn metric(&self, line: &str) -> bool {
+        self.metrics.encode().lines().any(|l| l == line)
+    }
+}
+
+/// Waits for what has no event to await, politely.
+pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + LONG;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A handler from a closure.
+pub(super) struct Answer<F>(Arc<F>);
+
+impl<F> Clone for Answer<F> {
+    fn clone(&self) -> Answer<F> {
+        Answer(self.0.clone())
+    }
+}
+
+pub(super) fn answer<F, T>(answer: F) -> Answer<F>
+where
+    F: Fn(Request<Incoming>, Arc<Connection>) -> T + Send + Sync + 'static,
+    T: Future<Output = Response<ResponseBody>> + Send,
+{
+    Answer(Arc::new(answer))
+}
+
+impl<F, T> Handler for Answer<F>
+where
+    F: Fn(Request<Incoming>, Arc<Connection>) -> T + Send + Sync + 'static,
+    T: Future<Output = Response<ResponseBody>> + Send,
+{
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        connection: Arc<Connection>,
+    ) -> Response<ResponseBody> {
+        (self.0)(request, connection).await
+    }
+}

@@ -1,0 +1,40 @@
+//! What the tests are written with: real sockets and real processes, in this process where possible.
+//!
+//! Everything listens on port 0 and is awaited by what happens ([`journal`]), never by sleeping; every wait ends after
+//! [`PATIENCE`] with a sentence. What a fixture started ends when it is dropped.
+//!
+//! - [`app`]: an HTTP server with routes that remembers what it was asked; [`client`]: a client that remembers its socket
+//! - [`raw`]: bytes as they are, for both sides: truncated, early, garbage, reset, slow
+//! - [`collector`]: an OTLP receiver (gRPC or HTTP) that can fail in the ways collectors do; [`spans`]: what it got
+//! - [`process`]: other programs, their output and their end
+
+// Each test module uses a part; what none uses yet is for the next one.
+#![allow(dead_code)]
+
+pub(crate) mod journal;
+pub(crate) mod process;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// How long a test waits for something that should happen at once. Long, since machines are busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The future's outcome; a panic that names `what` if it does not come within [`PATIENCE`].
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(outcome) => outcome,
+        Err(_) => panic!("waited {PATIENCE:?} for {what}"),
+    }
+}
+
+/// Whether `condition` becomes true within [`PATIENCE`]; for states of the system that no event announces
+/// (a process of somebody else, a socket count). Everything else is awaited.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let poll = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(what, poll).await;
+}

@@ -1,0 +1,86 @@
+//! A list that fixtures append to and tests wait on.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+
+use super::PATIENCE;
+
+/// Append-only; clones share one list.
+pub(crate) struct Journal<T> {
+    items: Arc<Mutex<Vec<T>>>,
+    length: watch::Sender<usize>,
+}
+
+impl<T> Clone for Journal<T> {
+    fn clone(&self) -> Journal<T> {
+        Journal {
+            items: Arc::clone(&self.items),
+            length: self.length.clone(),
+        }
+    }
+}
+
+impl<T> Default for Journal<T> {
+    fn default() -> Journal<T> {
+        Journal {
+            items: Arc::default(),
+            length: watch::Sender::new(0),
+        }
+    }
+}
+
+impl<T: Clone + Debug> Journal<T> {
+    /// Appends and wakes who waits.
+    pub(crate) fn push(&self, item: T) {
+        let mut items = self.items.lock().unwrap();
+        items.push(item);
+        self.length.send_replace(items.len());
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        *self.length.borrow()
+    }
+
+    /// All of it, as it is now.
+    pub(crate) fn all(&self) -> Vec<T> {
+        self.items.lock().unwrap().clone()
+    }
+
+    /// Waits until `look` finds what it wants in the list. Panics with `what` and the end of the list if that never
+    /// happens.
+    pub(crate) async fn until<R>(&self, what: &str, mut look: impl FnMut(&[T]) -> Option<R>) -> R {
+        let mut length = self.length.subscribe();
+        let search = async {
+            loop {
+                length.borrow_and_update();
+                if let Some(found) = look(&self.items.lock().unwrap()) {
+                    return found;
+                }
+                // The sender is ours, so it is there.
+                length.changed().await.unwrap();
+            }
+        };
+        match tokio::time::timeout(PATIENCE, search).await {
+            Ok(found) => found,
+            Err(_) => {
+                let all = self.all();
+                let tail = &all[all.len().saturating_sub(20)..];
+                panic!(
+                    "waited {PATIENCE:?} for {what}; got {} so far, the last:\n{tail:#?}",
+                    all.len()
+                );
+            }
+        }
+    }
+
+    /// Waits for at least `count` items and returns all there are.
+    pub(crate) async fn at_least(&self, count: usize) -> Vec<T> {
+        self.until(&format!("{count} items"), |items| {
+            (items.len() >= count).then(|| items.to_vec())
+        })
+        .await
+    }
+}

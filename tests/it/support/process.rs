@@ -1,0 +1,177 @@
+//! Another program: its own process group, its output as lines, its end as a code; killed with its group on drop.
+
+#![allow(unsafe_code)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+use tokio::sync::watch;
+
+use super::journal::Journal;
+use super::within;
+
+/// A running program.
+pub(crate) struct Process {
+    pid: u32,
+    lines: Journal<String>,
+    exit: watch::Receiver<Option<i32>>,
+    stdin: Option<std::process::ChildStdin>,
+    what: String,
+}
+
+impl Process {
+    /// Starts it, in a group of its own. Its proxy variables are ours to set, so those of this shell are removed.
+    pub(crate) fn start(mut command: Command) -> Process {
+        for name in [
+            "http_proxy",
+            "https_proxy",
+            "no_proxy",
+            "all_proxy",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "NO_PROXY",
+            "ALL_PROXY",
+        ] {
+            if command.get_envs().all(|(known, _)| known != name) {
+                command.env_remove(name);
+            }
+        }
+        let what = format!("{command:?}");
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // SAFETY: prctl is async-signal-safe and takes no pointers here.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+                Ok(())
+            });
+        }
+        let lines = Journal::default();
+        let (tell_exit, exit) = watch::channel(None);
+        let (tell, started) = mpsc::channel();
+        let output = lines.clone();
+        // The thread that forks lives until the end: PDEATHSIG is tied to it.
+        std::thread::spawn(move || {
+            let mut child = command.spawn().unwrap();
+            let readers = [
+                read(child.stdout.take().unwrap(), output.clone()),
+                read(child.stderr.take().unwrap(), output),
+            ];
+            tell.send((child.id(), child.stdin.take())).unwrap();
+            // wait() would close stdin; it is not ours any more, so it does not.
+            let status = child.wait().unwrap();
+            drop(readers);
+            let code = status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap());
+            let _ = tell_exit.send(Some(code));
+        });
+        let (pid, stdin) = started
+            .recv()
+            .unwrap_or_else(|_| panic!("{what} did not start"));
+        Process {
+            pid,
+            lines,
+            exit,
+            stdin,
+            what,
+        }
+    }
+
+    /// The process ID, which is its group's too.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits for a line of stdout or stderr that contains `text`, and returns it.
+    pub(crate) async fn line(&self, text: &str) -> String {
+        let what = format!("a line with `{text}` from {}", self.what);
+        let found = self.lines.until(&what, |lines| {
+            lines.iter().find(|line| line.contains(text)).cloned()
+        });
+        let mut exit = self.exit.clone();
+        tokio::select! {
+            line = found => line,
+            code = async { exit.wait_for(Option::is_some).await.unwrap().unwrap() } => {
+                // The last lines may still be on their way through the pipes.
+                let late = tokio::time::timeout(std::time::Duration::from_millis(300), self.line_now(text)).await;
+                late.unwrap_or_else(|_| panic!("{} ended with {code} before `{text}`:\n{}", self.what, self.output()))
+            }
+        }
+    }
+
+    async fn line_now(&self, text: &str) -> String {
+        self.lines
+            .until(text, |lines| {
+                lines.iter().find(|line| line.contains(text)).cloned()
+            })
+            .await
+    }
+
+    /// What it wrote so far, both streams.
+    pub(crate) fn output(&self) -> String {
+        self.lines.all().join("\n")
+    }
+
+    /// Waits for its end: the code, or 128 plus the signal.
+    pub(crate) async fn exit(&self) -> i32 {
+        let mut exit = self.exit.clone();
+        let ended = async { exit.wait_for(Option::is_some).await.unwrap().unwrap() };
+        within(&format!("the end of {}", self.what), ended).await
+    }
+
+    /// Writes to its stdin.
+    pub(crate) fn write(&mut self, text: &str) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+        stdin.flush().unwrap();
+    }
+
+    /// Sends a signal to it alone.
+    pub(crate) fn signal(&self, signal: i32) {
+        if self.exit.borrow().is_none() {
+            signal_process(self.pid, signal);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Also after its own end: what it left in its group goes with it.
+        if let Ok(group) = i32::try_from(self.pid) {
+            // SAFETY: killpg takes no pointers.
+            unsafe { libc::killpg(group, libc::SIGKILL) };
+        }
+    }
+}
+
+/// Sends a signal to any process.
+pub(crate) fn signal_process(pid: u32, signal: i32) {
+    // SAFETY: kill takes no pointers.
+    unsafe { libc::kill(i32::try_from(pid).unwrap(), signal) };
+}
+
+/// The state letter of a process in /proc (`R`, `S`, `Z`, ...), its parent and its process group; None if it is gone.
+pub(crate) fn stat(pid: u32) -> Option<(char, u32, u32)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    Some((
+        fields.next()?.chars().next()?,
+        fields.next()?.parse().ok()?,
+        fields.next()?.parse().ok()?,
+    ))
+}
+
+fn read(stream: impl Read + Send + 'static, lines: Journal<String>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            lines.push(String::from_utf8_lossy(&line).into_owned());
+        }
+    })
+}

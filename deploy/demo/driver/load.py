@@ -120,13 +120,12 @@ class Joins:
                 self.count(order, span, by_id.get(span.parent))
 
     def count(self, order, span, parent):
-        if parent and order.id not in parent.path:
-            self.wrong.append(f"{order.id}: {span} hangs below {parent} of {parent.path}")
+        if parent and order.id not in parent.url:
+            self.wrong.append(f"{order.id}: {span} hangs below {parent} of {parent.url}")
         elif span.parent and not parent:
             self.missing.append(f"{order.id}: the parent of {span} is not here")
-        evidence = span.attributes.get("hopspan.parent.evidence")
-        reason = span.attributes.get("hopspan.unlinked.reason")
-        if reason:
-            self.reasons[reason] = self.reasons.get(reason, 0) + 1
-        if parent and parent.service == span.service and span.kind == tree.CLIENT and evidence not in (None, "header"):
+        if span.unlinked:
+            self.reasons[span.unlinked] = self.reasons.get(span.unlinked, 0) + 1
+        # An outbound call: its parent is the same service's span towards the app, known by something else than a header.
+        if parent and parent.service == span.service and span.evidence not in (None, "header"):
             self.joined += 1

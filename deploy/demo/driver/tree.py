@@ -1,4 +1,4 @@
-"""Is a trace one whole tree of the spans it must have? Pure functions over OTLP JSON; no I/O.
+"""Is a trace one whole tree of the spans it must have? Pure functions over what the viewer's API answers.
 
 The chain of an order that reaches the shelf, each span the parent of the next:
 
@@ -7,64 +7,46 @@ The chain of an order that reaches the shelf, each span the parent of the next:
         > inventory SERVER > inventory CLIENT
 """
 
-SERVER, CLIENT = 2, 3
-KINDS = {SERVER: "SERVER", CLIENT: "CLIENT"}
+SERVER, CLIENT = "SERVER", "CLIENT"
 CHAIN = [
-    ("order", SERVER, "in"),
-    ("order", CLIENT, "app"),
-    ("order", CLIENT, "out"),
-    ("payment", SERVER, "in"),
-    ("payment", CLIENT, "app"),
-    ("payment", CLIENT, "out"),
-    ("inventory", SERVER, "in"),
-    ("inventory", CLIENT, "app"),
+    ("order", SERVER),
+    ("order", CLIENT),
+    ("order", CLIENT),
+    ("payment", SERVER),
+    ("payment", CLIENT),
+    ("payment", CLIENT),
+    ("inventory", SERVER),
+    ("inventory", CLIENT),
 ]
 # A child may seem to end this much after its parent: two processes note the end of one body in their own time.
 SLACK_NS = 20_000_000
 
 
 class Span:
-    """One span of OTLP JSON, with what the checks ask of it."""
+    """One row of a trace as the viewer's API answers it, with what the checks ask of it."""
 
-    def __init__(self, span, service):
-        self.service = service
-        self.trace, self.id = span["traceId"], span["spanId"]
-        self.parent = span.get("parentSpanId") or ""
-        self.kind = kind_of(span.get("kind"))
-        self.name = span.get("name", "")
-        self.start, self.end = int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])
-        self.error = (span.get("status") or {}).get("code") in (2, "STATUS_CODE_ERROR")
-        self.attributes = {item["key"]: value_of(item["value"]) for item in span.get("attributes", [])}
-
-    @property
-    def status(self):
-        return int(self.attributes.get("http.response.status_code", 0))
+    def __init__(self, trace, row):
+        self.service, self.kind, self.name = row["service"], row["kind"].upper(), row["name"]
+        self.trace, self.id = trace["trace_id"], row["span_id"]
+        self.parent = row.get("parent_id") or ""
+        self.start = row["start_ns"]  # after the start of the trace
+        self.end = self.start + row["duration_ns"]
+        self.error = row["error"]
+        self.status = row.get("status_code") or 0
+        self.evidence, self.unlinked = row.get("evidence"), row.get("unlinked")
+        self.attributes = row.get("attributes", {})
 
     @property
-    def path(self):
+    def url(self):
         return str(self.attributes.get("url.path") or self.attributes.get("url.full") or "")
 
     def __str__(self):
-        return f"{self.service} {KINDS.get(self.kind, self.kind)} {self.name!r}"
+        return f"{self.service} {self.kind} {self.name!r}"
 
 
-def kind_of(kind):
-    """The protobuf JSON mapping writes enums as names or numbers."""
-    return {"SPAN_KIND_SERVER": SERVER, "SPAN_KIND_CLIENT": CLIENT}.get(kind, kind)
-
-
-def value_of(value):
-    return next(iter(value.values()), None)
-
-
-def spans_of(otlp):
-    """Spans of an OTLP JSON document (`{"resourceSpans": [...]}`)."""
-    found = []
-    for resource in otlp.get("resourceSpans", []):
-        attributes = {item["key"]: value_of(item["value"]) for item in resource["resource"].get("attributes", [])}
-        for scope in resource.get("scopeSpans", []):
-            found += [Span(span, attributes.get("service.name", "?")) for span in scope.get("spans", [])]
-    return found
+def spans_of(trace):
+    """The spans of `GET /api/traces/{id}`."""
+    return [Span(trace, row) for row in trace["rows"]]
 
 
 def faults(spans, depth=len(CHAIN), status=500):
@@ -72,7 +54,6 @@ def faults(spans, depth=len(CHAIN), status=500):
 
     `status` is the one that every span must carry: what broke at the bottom came up unchanged.
     """
-    wanted = CHAIN[:depth]
     wrong = []
     if len(spans) != depth:
         wrong.append(f"{len(spans)} spans, not {depth}: " + ", ".join(map(str, spans)))
@@ -86,14 +67,14 @@ def faults(spans, depth=len(CHAIN), status=500):
         if span.parent and span.parent not in ids:
             wrong.append(f"{span}: its parent {span.parent} is not in the trace")
     parent = None
-    for service, kind, _ in wanted:
+    for service, kind in CHAIN[:depth]:
         children = by_parent.get(parent.id if parent else "", [])
         if len(children) != 1:
             wrong.append(f"{len(children)} children of {parent or 'the root'}, not 1")
             break
         span = children[0]
         if (span.service, span.kind) != (service, kind):
-            wrong.append(f"{span} where {service} {KINDS[kind]} should be")
+            wrong.append(f"{span} where {service} {kind} should be")
         wrong += span_faults(span, parent, status)
         parent = span
     return wrong

@@ -4,3 +4,4 @@ mod floors;
 mod proxy;
 mod support;
 mod wrap;
+mod view;

@@ -11,8 +11,16 @@
 // Each test module uses a part; what none uses yet is for the next one.
 #![allow(dead_code)]
 
+pub(crate) mod app;
+pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod journal;
+pub(crate) mod message;
 pub(crate) mod process;
+pub(crate) mod raw;
+mod self_tests;
+pub(crate) mod spans;
+mod tap;
 
 use std::future::Future;
 use std::time::Duration;

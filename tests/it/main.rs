@@ -3,5 +3,5 @@
 mod floors;
 mod proxy;
 mod support;
-mod wrap;
 mod view;
+mod wrap;

@@ -12,10 +12,17 @@ use tokio::sync::watch;
 use super::journal::Journal;
 use super::within;
 
+/// A line that a program wrote.
+#[derive(Clone, Debug)]
+struct Line {
+    text: String,
+    is_error: bool,
+}
+
 /// A running program.
 pub(crate) struct Process {
     pid: u32,
-    lines: Journal<String>,
+    lines: Journal<Line>,
     exit: watch::Receiver<Option<i32>>,
     stdin: Option<std::process::ChildStdin>,
     what: String,
@@ -59,13 +66,19 @@ impl Process {
         std::thread::spawn(move || {
             let mut child = command.spawn().unwrap();
             let readers = [
-                read(child.stdout.take().unwrap(), output.clone()),
-                read(child.stderr.take().unwrap(), output),
+                read(child.stdout.take().unwrap(), output.clone(), false),
+                read(child.stderr.take().unwrap(), output, true),
             ];
             tell.send((child.id(), child.stdin.take())).unwrap();
             // wait() would close stdin; it is not ours any more, so it does not.
             let status = child.wait().unwrap();
-            drop(readers);
+            // Its last words come before its end; but what it left behind may hold the pipes for ever.
+            let (tell_read, all_read) = mpsc::channel::<()>();
+            std::thread::spawn(move || {
+                readers.map(|reader| reader.join().unwrap());
+                drop(tell_read);
+            });
+            let _ = all_read.recv_timeout(std::time::Duration::from_millis(500));
             let code = status
                 .code()
                 .unwrap_or_else(|| 128 + status.signal().unwrap());
@@ -91,31 +104,42 @@ impl Process {
     /// Waits for a line of stdout or stderr that contains `text`, and returns it.
     pub(crate) async fn line(&self, text: &str) -> String {
         let what = format!("a line with `{text}` from {}", self.what);
-        let found = self.lines.until(&what, |lines| {
-            lines.iter().find(|line| line.contains(text)).cloned()
-        });
+        let find = |lines: &[Line]| lines.iter().find(|line| line.text.contains(text)).cloned();
         let mut exit = self.exit.clone();
-        tokio::select! {
-            line = found => line,
-            code = async { exit.wait_for(Option::is_some).await.unwrap().unwrap() } => {
-                // The last lines may still be on their way through the pipes.
-                let late = tokio::time::timeout(std::time::Duration::from_millis(300), self.line_now(text)).await;
-                late.unwrap_or_else(|_| panic!("{} ended with {code} before `{text}`:\n{}", self.what, self.output()))
-            }
-        }
-    }
-
-    async fn line_now(&self, text: &str) -> String {
-        self.lines
-            .until(text, |lines| {
-                lines.iter().find(|line| line.contains(text)).cloned()
-            })
-            .await
+        let line = tokio::select! {
+            biased;
+            line = self.lines.until(&what, find) => Some(line),
+            _ = exit.wait_for(Option::is_some) => find(&self.lines.all()),
+        };
+        let line = line.unwrap_or_else(|| {
+            let code = exit.borrow().unwrap();
+            panic!(
+                "{} ended with {code} before `{text}`:\n{}",
+                self.what,
+                self.output()
+            )
+        });
+        line.text
     }
 
     /// What it wrote so far, both streams.
     pub(crate) fn output(&self) -> String {
-        self.lines.all().join("\n")
+        self.text(|_| true)
+    }
+
+    /// What it wrote to stdout so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.text(|line| !line.is_error)
+    }
+
+    /// What it wrote to stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.text(|line| line.is_error)
+    }
+
+    fn text(&self, wanted: impl Fn(&Line) -> bool) -> String {
+        let lines = self.lines.all().into_iter().filter(|line| wanted(line));
+        lines.map(|line| line.text + "\n").collect()
     }
 
     /// Waits for its end: the code, or 128 plus the signal.
@@ -168,10 +192,15 @@ pub(crate) fn stat(pid: u32) -> Option<(char, u32, u32)> {
     ))
 }
 
-fn read(stream: impl Read + Send + 'static, lines: Journal<String>) -> std::thread::JoinHandle<()> {
+fn read(
+    stream: impl Read + Send + 'static,
+    lines: Journal<Line>,
+    is_error: bool,
+) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-            lines.push(String::from_utf8_lossy(&line).into_owned());
+            let text = String::from_utf8_lossy(&line).into_owned();
+            lines.push(Line { text, is_error });
         }
     })
 }

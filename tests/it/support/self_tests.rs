@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::app::{self, ReplyExt};
 use super::collector::{self, Mode};
-use super::{client, raw, within};
+use super::{client, python, raw, within};
 
 #[tokio::test]
 async fn app_remembers_heads_byte_for_byte_on_one_connection() {
@@ -208,4 +208,17 @@ async fn open_connections_are_counted() {
     })
     .await;
     assert_eq!(raw::connect(slow.address).await.rest().await, b"abcdef");
+}
+
+#[tokio::test]
+async fn django_answers_under_gunicorn_and_uvicorn() {
+    for server in [python::gunicorn(), python::uvicorn()] {
+        let django = server.run().await;
+        let order = client::get(django.address, "/orders/7/")
+            .header("traceparent", "00-x")
+            .send()
+            .await;
+        assert_eq!(order.status, 200);
+        assert!(order.text().contains("00-x"), "{}", order.text());
+    }
 }

@@ -29,7 +29,7 @@ use super::waterfall::lay_out;
 /// Longest `wait`.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Traces listed unless `limit` says otherwise, and at most.
-const LIMIT: (usize, usize) = (50, 1000);
+const LIMIT: (usize, usize) = (50, 10_000);
 /// A trace without gaps is whole once nothing came for this long: exporters batch for a second.
 const SETTLED: Duration = Duration::from_secs(1);
 /// A trace with gaps is as whole as it gets once nothing came for this long.

@@ -10,6 +10,7 @@ pub mod count;
 pub mod duration;
 pub mod errors;
 pub mod export;
+mod homes;
 pub mod network;
 pub mod otel_env;
 mod overlay;
@@ -96,26 +97,28 @@ impl Config {
     /// # Errors
     /// Every mistake that can be found; after a YAML syntax error, only that one.
     pub fn parse(source: &Source) -> Result<Config, ConfigErrors> {
-        match Config::parse_leniently(source) {
-            (Some(config), faults) if faults.is_empty() => Ok(config),
-            (_, faults) => Err(ConfigErrors::place(source, faults)),
+        let (config, mut faults) = Config::parse_leniently(source);
+        if let Some(config) = config {
+            faults.extend(config.contradictions());
+            if faults.is_empty() {
+                return Ok(config);
+            }
         }
+        Err(ConfigErrors::place(source, faults))
     }
 
-    /// Parses what can be parsed and says what cannot, so that the rest can be checked as well.
+    /// Parses what can be parsed and says what cannot, so that the rest can be checked as well; not for
+    /// [`Config::contradictions`].
     pub fn parse_leniently(source: &Source) -> (Option<Config>, Vec<Fault>) {
         let mut tree = match yaml::parse(source) {
             Ok(tree) => tree,
             Err(fault) => return (None, vec![fault]),
         };
-        let (config, positions, mut faults) = tree::read::<Config>(&mut tree);
+        let (config, positions, faults) = tree::read::<Config>(&mut tree, homes::of);
         let config = config.map(|config| Config {
             positions,
             ..config
         });
-        if let Some(config) = &config {
-            faults.extend(config.contradictions());
-        }
         (config, faults)
     }
 

@@ -7,11 +7,13 @@ pub mod inbound;
 pub mod outbound;
 pub mod pattern;
 pub mod policy;
+pub mod reload;
 pub mod table;
 
 pub use inbound::{InboundRoute, InboundTable};
 pub use outbound::{Destination, OutboundRoute, OutboundTable};
 pub use policy::{CapturePolicy, Propagation, SamplerKind, SamplingPolicy};
+pub use reload::{ReloadStatus, Reloaded, Reloader};
 pub use table::Table;
 
 use crate::config::{self, Config, ConfigErrors, Fault, Source};
@@ -59,7 +61,7 @@ impl Snapshot {
 /// Every mistake in the file.
 pub fn load(
     source: &Source,
-    overlay: impl FnOnce(&mut Config),
+    overlay: &dyn Fn(&mut Config),
     generation: u64,
 ) -> Result<(Config, Snapshot), ConfigErrors> {
     let (config, mut faults) = Config::parse_leniently(source);

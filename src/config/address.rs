@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::advice::Advice;
+
 /// A TCP `host:port` (`[::1]:80` for IPv6 literals), or `unix:/absolute/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
@@ -24,10 +26,11 @@ pub enum Address {
 
 /// What is wrong with an address, in words a user can act on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not an address: {why}")]
+#[error("`{given}` is not an address: {why}, {help}")]
 pub struct AddressError {
     given: String,
     why: &'static str,
+    help: String,
 }
 
 impl Address {
@@ -66,43 +69,58 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Address, AddressError> {
-        let fail = |why| {
+        let fail = |why, help: String| {
             Err(AddressError {
                 given: text.to_owned(),
                 why,
+                help,
             })
         };
+        let as_in = || "write host:port, as in 127.0.0.1:8000".to_owned();
         if let Some(path) = text.strip_prefix("unix:") {
             if !path.starts_with('/') {
-                return fail("a unix socket needs an absolute path, as in unix:/run/app.sock");
+                return fail(
+                    "a unix socket needs an absolute path",
+                    "write unix:/run/app.sock".to_owned(),
+                );
             }
             return Ok(Address::Unix(Arc::from(PathBuf::from(path))));
         }
-        if text.contains("://") {
-            return fail("write host:port without a scheme, as in 127.0.0.1:8000");
+        if let Some((_, rest)) = text.split_once("://") {
+            return match rest.parse::<Address>() {
+                Ok(meant) => fail("an address has no scheme", format!("write {meant}")),
+                Err(_) => fail("an address has no scheme", as_in()),
+            };
         }
         let Some((host, port)) = text.rsplit_once(':') else {
-            return fail("the port is missing, write host:port as in 127.0.0.1:8000");
+            return match text.parse::<u16>() {
+                Ok(port) => fail("the host is missing", format!("write 127.0.0.1:{port}")),
+                Err(_) => fail("the port is missing", as_in()),
+            };
         };
         let Ok(port) = port.parse::<u16>() else {
-            return fail("the port must be a number from 0 to 65535");
+            return fail("the port is no number from 0 to 65535", as_in());
         };
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             Some(literal) if literal.parse::<std::net::Ipv6Addr>().is_ok() => literal,
-            Some(_) => return fail("only an IPv6 address goes in brackets"),
-            None if host.contains(':') => {
-                return fail("an IPv6 address goes in brackets, as in [::1]:8000");
+            Some(_) => return fail("only an IPv6 address goes in brackets", as_in()),
+            None if host.parse::<std::net::Ipv6Addr>().is_ok() => {
+                return fail(
+                    "an IPv6 address goes in brackets",
+                    format!("write [{host}]:{port}"),
+                );
             }
+            None if host.contains(':') => return fail("there are too many colons", as_in()),
             None => host,
         };
         if host.is_empty() {
-            return fail("the host is missing, write host:port as in 127.0.0.1:8000");
+            return fail("the host is missing", format!("write 127.0.0.1:{port}"));
         }
         if host
             .bytes()
             .any(|b| b.is_ascii_whitespace() || b == b'/' || b == b'@')
         {
-            return fail("a host name has no spaces, slashes or @");
+            return fail("a host has no spaces, slashes or @", as_in());
         }
         Ok(Address::tcp(host, port))
     }
@@ -121,7 +139,10 @@ impl fmt::Display for Address {
 impl<'de> serde::Deserialize<'de> for Address {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        text.parse().map_err(|error: AddressError| {
+            let message = format!("`{}` is not an address: {}", error.given, error.why);
+            serde::de::Error::custom(Advice::new(message, error.help))
+        })
     }
 }
 
@@ -150,11 +171,16 @@ mod tests {
     #[test]
     fn refuses_with_advice() {
         for (text, advice) in [
-            ("8000", "port is missing"),
-            ("http://x:1", "without a scheme"),
-            ("::1:80", "brackets"),
+            ("8000", "host is missing, write 127.0.0.1:8000"),
+            ("app", "port is missing, write host:port"),
+            ("http://x:1", "no scheme, write x:1"),
+            ("http://x", "no scheme, write host:port"),
+            ("::1:80", "brackets, write [::1]:80"),
             ("x:99999", "0 to 65535"),
+            ("1:2:3", "too many colons"),
+            ("[x]:3", "only an IPv6"),
             (":80", "host is missing"),
+            ("a b:80", "no spaces"),
             ("unix:app.sock", "absolute path"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 
 /// A config file as read: its name as shown to users, and its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,45 @@ impl Source {
             name: name.into(),
             text: text.into(),
         }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Where it cannot be read, is no UTF-8, or is far too large for a config.
+    pub fn read(path: &Path) -> Result<Source, ConfigErrors> {
+        let content = std::fs::read(path).map_err(|error| Source::unreadable(path, &error))?;
+        Source::from_bytes(path, content)
+    }
+
+    /// A source from what was read.
+    ///
+    /// # Errors
+    /// Where it is no UTF-8.
+    pub fn from_bytes(path: &Path, content: Vec<u8>) -> Result<Source, ConfigErrors> {
+        let name = path.display().to_string();
+        match String::from_utf8(content) {
+            Ok(text) => Ok(Source { name, text }),
+            Err(error) => Err(ConfigErrors::whole_file(
+                &name,
+                format!("byte {} is not UTF-8", error.utf8_error().valid_up_to() + 1),
+                Some("save the file as UTF-8"),
+            )),
+        }
+    }
+
+    /// That a file cannot be read, in words.
+    pub fn unreadable(path: &Path, error: &std::io::Error) -> ConfigErrors {
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => Some("check the path after --config"),
+            std::io::ErrorKind::PermissionDenied => Some("let hopspan's user read it"),
+            _ => None,
+        };
+        ConfigErrors::whole_file(
+            &path.display().to_string(),
+            format!("cannot be read: {error}"),
+            help,
+        )
     }
 
     /// Line and column, both counted from 1 and the column in characters, of a byte offset.

@@ -4,7 +4,7 @@
 //! nothing is left to complain about: each mistake is reported once, with its place, and what remains is still a
 //! config that can be checked for meaning.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
@@ -46,7 +46,10 @@ pub(crate) enum Kind {
 ///
 /// All positions compare equal: a config is the same wherever its keys stand.
 #[derive(Clone, Debug, Default)]
-pub struct Positions(HashMap<String, Range<usize>>);
+pub struct Positions {
+    places: HashMap<String, Range<usize>>,
+    mended: HashSet<String>,
+}
 
 impl PartialEq for Positions {
     fn eq(&self, _: &Positions) -> bool {
@@ -57,11 +60,19 @@ impl PartialEq for Positions {
 impl Positions {
     /// The place of a value, as bytes of the source.
     pub fn of(&self, path: &str) -> Option<Range<usize>> {
-        self.0.get(path).cloned()
+        self.places.get(path).cloned()
+    }
+
+    /// Whether the mapping at `path` had a mistake taken out, so that what it lacks may not be its fault.
+    pub(crate) fn is_mended(&self, path: &str) -> bool {
+        self.mended.contains(path)
     }
 
     fn note(&mut self, path: &str, node: &Node) {
-        self.0.insert(path.to_owned(), node.at.clone());
+        self.places.insert(path.to_owned(), point(node));
+        if !node.mended.is_empty() {
+            self.mended.insert(path.to_owned());
+        }
         match &node.kind {
             Kind::List(items) => {
                 for (index, item) in items.iter().enumerate() {
@@ -79,8 +90,13 @@ impl Positions {
     }
 }
 
-/// Reads a `T` from the tree, taking out what is wrong. `None` only where even an empty tree is no `T`.
-pub(crate) fn read<T: DeserializeOwned>(root: &mut Node) -> (Option<T>, Positions, Vec<Fault>) {
+/// Reads a `T` from the tree, mending what is wrong: an unknown key that is nearly a known one is taken for it, all else
+/// is taken out. `homes` tells where a key that is unknown in its place does belong. The value is `None` only where even
+/// an empty tree is no `T`.
+pub(crate) fn read<T: DeserializeOwned>(
+    root: &mut Node,
+    homes: impl Fn(&str) -> Option<String>,
+) -> (Option<T>, Positions, Vec<Fault>) {
     let mut faults = Vec::new();
     take_out_duplicates(root, &mut faults);
     let mut value = None;
@@ -96,10 +112,12 @@ pub(crate) fn read<T: DeserializeOwned>(root: &mut Node) -> (Option<T>, Position
             }
             Err(error) => {
                 let id = error.node.unwrap_or(root.id);
+                let meant = meant(&error);
                 if !is_aftermath(root, id, &error) {
-                    faults.push(fault(root, id, &error));
+                    faults.push(fault(root, id, &error, meant, &homes));
                 }
-                if !take_out(root, id) {
+                let mended = meant.is_some_and(|key| rename(root, id, key));
+                if !mended && !take_out(root, id) {
                     root.kind = Kind::Null;
                 }
             }
@@ -110,6 +128,12 @@ pub(crate) fn read<T: DeserializeOwned>(root: &mut Node) -> (Option<T>, Position
     (value, positions, faults)
 }
 
+/// The known key that an unknown one was probably meant to be.
+fn meant(error: &ReadError) -> Option<&'static str> {
+    let (word, known) = error.unknown.as_ref()?;
+    did_you_mean(word, known)
+}
+
 /// A key that is missing since its bad value was taken out is no news.
 fn is_aftermath(root: &Node, id: u32, error: &ReadError) -> bool {
     error.missing.is_some_and(|missing| {
@@ -117,14 +141,19 @@ fn is_aftermath(root: &Node, id: u32, error: &ReadError) -> bool {
     })
 }
 
-fn fault(root: &Node, id: u32, error: &ReadError) -> Fault {
-    let help = match &error.unknown {
-        Some((word, known)) => match did_you_mean(word, known) {
-            Some(meant) => Some(format!("did you mean `{meant}`?")),
-            None if known.is_empty() => None,
-            None => Some(format!("the keys here are: {}", known.join(", "))),
-        },
-        None => error.help.clone(),
+fn fault(
+    root: &Node,
+    id: u32,
+    error: &ReadError,
+    meant: Option<&str>,
+    homes: impl Fn(&str) -> Option<String>,
+) -> Fault {
+    let help = match (&error.unknown, meant) {
+        (Some(_), Some(meant)) => Some(format!("did you mean `{meant}`?")),
+        (Some((word, known)), None) => {
+            homes(word).or_else(|| Some(format!("the keys here are: {}", known.join(", "))))
+        }
+        (None, _) => error.help.clone(),
     };
     Fault {
         at: find(root, id).map(point),
@@ -157,6 +186,25 @@ fn find(node: &Node, id: u32) -> Option<&Node> {
             .iter()
             .find_map(|(key, value)| find(key, id).or_else(|| find(value, id))),
         _ => None,
+    }
+}
+
+/// Gives a key another name, unless its map has that one already.
+fn rename(node: &mut Node, id: u32, name: &str) -> bool {
+    match &mut node.kind {
+        Kind::List(items) => items.iter_mut().any(|item| rename(item, id, name)),
+        Kind::Map(entries) => {
+            let taken = entries.iter().any(|(key, _)| key.text == name);
+            match entries.iter_mut().find(|(key, _)| key.id == id) {
+                Some((key, _)) if !taken => {
+                    name.clone_into(&mut key.text);
+                    true
+                }
+                Some(_) => false,
+                None => entries.iter_mut().any(|(_, value)| rename(value, id, name)),
+            }
+        }
+        _ => false,
     }
 }
 

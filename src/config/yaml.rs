@@ -188,7 +188,10 @@ fn explain(said: &str, rest: &str) -> (String, Option<&'static str>) {
         );
     }
     if said.contains("tab") {
-        return (said.to_owned(), Some("indent with spaces, not with tabs"));
+        return (
+            "a tab in the indentation".to_owned(),
+            Some("indent with spaces"),
+        );
     }
     if said.contains("mapping values are not allowed") || said.contains("placement of ':'") {
         return (
@@ -205,7 +208,10 @@ fn explain(said: &str, rest: &str) -> (String, Option<&'static str>) {
         );
     }
     if said.contains("unclosed quote") {
-        return ("this quote is never closed".to_owned(), None);
+        return (
+            "this quote is never closed".to_owned(),
+            Some("end the text with the same quote"),
+        );
     }
     (said.to_owned(), None)
 }

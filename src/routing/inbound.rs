@@ -50,7 +50,7 @@ impl InboundTable {
                 (Some(path), None) => ("path", path, Pattern::path(path)),
                 (None, Some(regex)) => ("regex", regex, Pattern::regex(regex)),
                 (path, _) => {
-                    faults.push(undecided(config, index, path.is_some()));
+                    faults.extend(undecided(config, index, path.is_some()));
                     continue;
                 }
             };
@@ -122,21 +122,23 @@ fn contains(networks: &[IpNet], peer: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&peer))
 }
 
-fn undecided(config: &Config, index: usize, both: bool) -> Fault {
+fn undecided(config: &Config, index: usize, both: bool) -> Option<Fault> {
     let at = format!("inbound.routes[{index}]");
     if both {
-        config.fault(
+        return Some(config.fault(
             &format!("{at}.regex"),
             "a route has a `path` or a `regex`, not both",
             "make two routes of it",
-        )
-    } else {
+        ));
+    }
+    // What was wrong with the path has been said already.
+    (!config.positions.is_mended(&at)).then(|| {
         config.fault(
             &at,
             "`path` is missing here",
             "add `path:` with a pattern of Django's path(), as in orders/<int:pk>/",
         )
-    }
+    })
 }
 
 /// What Django matches: the path without its first slash, percent-decoded; bytes that are not UTF-8 stay encoded

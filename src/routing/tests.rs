@@ -1,7 +1,7 @@
 use super::*;
 
 fn snapshot(text: &str) -> Snapshot {
-    load(&Source::new("hopspan.yaml", text), |_| {}, 1)
+    load(&Source::new("hopspan.yaml", text), &|_| {}, 1)
         .unwrap()
         .1
 }

@@ -1,7 +1,9 @@
 //! The one integration binary: a module per source module, over real sockets.
 
+mod config;
 mod floors;
 mod proxy;
+mod routing;
 mod support;
 mod view;
 mod wrap;

@@ -10,9 +10,12 @@
 //! ```
 
 pub mod body;
+pub mod connect;
 pub mod listener;
+pub mod pool;
 pub mod server;
 pub mod stamped;
 
 mod holder;
+mod resolve;
 mod timed;

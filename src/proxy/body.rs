@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -34,6 +35,17 @@ pub enum Content {
     Plain(Incoming),
     /// Streamed from the other side; tells how it ended.
     Streaming(Watched<Incoming>),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Content::Empty => "Empty",
+            Content::Full(_) => "Full",
+            Content::Plain(_) => "Plain",
+            Content::Streaming(_) => "Streaming",
+        })
+    }
 }
 
 impl From<Bytes> for Content {

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 pub use super::holder::Holder;
 use super::server::{Connection, Handler, ServeOptions, serve_connection};
-use super::stamped::{Received, Stamped};
+use super::stamped::{self, Stamped};
 use crate::config::Address;
 use crate::telemetry::metrics::{Direction, Reason};
 
@@ -156,7 +156,12 @@ pub async fn serve<H: Handler>(
     let open = options.metrics.connections.get_or_create_owned(&Direction {
         direction: options.direction,
     });
+    let stamp = options.stamp
+        && stamped::enable(&listener.inner)
+            .inspect_err(|error| tracing::warn!(error = %error, "no kernel receive times"))
+            .is_ok();
     let server = Server {
+        stamp,
         local: listener.local,
         open,
         count: Arc::new(AtomicI64::new(0)),
@@ -218,6 +223,7 @@ async fn accept_now(listener: &TcpListener) -> Option<io::Result<(TcpStream, Soc
 }
 
 struct Server<H> {
+    stamp: bool,
     local: SocketAddr,
     open: Gauge<i64, AtomicI64>,
     count: Arc<AtomicI64>,
@@ -245,12 +251,11 @@ impl<H: Handler> Server<H> {
             received: Arc::default(),
         });
         let (options, handler) = (self.options.clone(), self.handler.clone());
-        let stop = self.stop.clone();
+        let (stop, stamp) = (self.stop.clone(), self.stamp);
         self.tracker.spawn(async move {
             let mut panics = CountPanic(Some(&options));
-            if options.stamp {
-                let received: Arc<Received> = connection.received.clone();
-                let stream = Stamped::new(stream, received);
+            if stamp {
+                let stream = Stamped::new(stream, connection.received.clone());
                 serve_connection(stream, guard, connection, &options, handler, stop).await;
             } else {
                 serve_connection(stream, guard, connection, &options, handler, stop).await;

@@ -1,7 +1,7 @@
 //! When the kernel received the first bytes of a request: `SO_TIMESTAMPNS` (socket(7)) read by recvmsg(2).
 //!
-//! Used on the outbound listener only, where a receive time tells which of the app's threads was running. Everywhere
-//! the option cannot be set, reads are plain reads and [`Received::first`] is `None`.
+//! Used on the outbound listener only, where a receive time tells which of the app's threads was running. Where the
+//! option cannot be set, and for the first milliseconds after it was, [`Received::first`] is `None`.
 //! It does not convert clocks: both are given as read.
 
 #![allow(unsafe_code)]
@@ -77,18 +77,12 @@ impl Received {
 pub struct Stamped {
     stream: TcpStream,
     received: Arc<Received>,
-    stamps: bool,
 }
 
 impl Stamped {
-    /// Asks the kernel for receive times; falls back to plain reads where it refuses.
+    /// Reads `stream`, which comes from a listener with [`enable`], or has it itself.
     pub fn new(stream: TcpStream, received: Arc<Received>) -> Stamped {
-        let stamps = ask_for_stamps(stream.as_raw_fd()).is_ok();
-        Stamped {
-            stream,
-            received,
-            stamps,
-        }
+        Stamped { stream, received }
     }
 
     fn receive_once(&self, buf: &mut ReadBuf<'_>) -> io::Result<(usize, Option<u64>)> {
@@ -119,9 +113,6 @@ impl AsyncRead for Stamped {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.stamps {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
             match self.receive_once(buf) {
@@ -169,13 +160,20 @@ impl AsyncWrite for Stamped {
     }
 }
 
-fn ask_for_stamps(fd: RawFd) -> io::Result<()> {
+/// Asks the kernel for receive times on a socket; accepted sockets inherit it.
+///
+/// On the listener rather than on each connection, since what arrives before accept(2) would go without, and since the
+/// kernel starts stamping some time after the first socket asks and stops with the last: a listener keeps it going.
+///
+/// # Errors
+/// The kernel refuses (not Linux as we know it). Reads work nonetheless, without times.
+pub fn enable(socket: &impl AsRawFd) -> io::Result<()> {
     let on: libc::c_int = 1;
-    // SAFETY: `fd` is open for as long as its TcpStream is borrowed; the option value is a live c_int of the length
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; the option value is a live c_int of the length
     // given.
     let result = unsafe {
         libc::setsockopt(
-            fd,
+            socket.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_TIMESTAMPNS,
             (&raw const on).cast(),
@@ -264,6 +262,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_read_after_a_mark_is_stamped_and_later_ones_are_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        enable(&listener).unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
@@ -271,10 +270,18 @@ mod tests {
         let received = Arc::new(Received::default());
         let mut server = Stamped::new(server, received.clone());
         assert_eq!(received.first(), None);
+        let mut buf = [0; 3];
+        let mut warm_up = 0;
+        while received.first().is_none() {
+            assert!(warm_up < 100_000, "the kernel never stamps");
+            client.write_all(b"x").await.unwrap();
+            server.read_exact(&mut buf[..1]).await.unwrap();
+            warm_up += 1;
+        }
+        received.mark();
 
         let before = SystemTime::now();
         client.write_all(b"abc").await.unwrap();
-        let mut buf = [0; 3];
         server.read_exact(&mut buf).await.unwrap();
         assert_eq!(&buf, b"abc");
         let after = SystemTime::now();
@@ -287,7 +294,7 @@ mod tests {
         client.write_all(b"de").await.unwrap();
         server.read_exact(&mut buf[..2]).await.unwrap();
         assert_eq!(received.first(), Some(first), "still the first");
-        assert_eq!(received.total(), 5);
+        assert_eq!(received.total(), warm_up + 5);
 
         received.mark();
         assert_eq!(received.first(), None);

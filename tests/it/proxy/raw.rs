@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use hopspan::config::Address;
-use hopspan::proxy::body::ResponseBody;
+use hopspan::proxy::body::{BodyEnd, Content, ResponseBody, Watch, Watched};
 use hopspan::proxy::listener;
+use hopspan::proxy::pool::{Pool, Pooled};
 use hopspan::proxy::server::{Connection, Handler, ServeLimits, ServeOptions};
 use hopspan::telemetry::metrics::Metrics;
 
@@ -193,5 +194,64 @@ where
         connection: Arc<Connection>,
     ) -> Response<ResponseBody> {
         (self.0)(request, connection).await
+    }
+}
+
+/// The least a hop does: every request goes to one upstream; how response bodies end is noted.
+#[derive(Clone)]
+pub(super) struct Forward {
+    pub(super) pool: Arc<Pool>,
+    pub(super) upstream: Address,
+    pub(super) ends: Arc<Mutex<Vec<String>>>,
+}
+
+impl Forward {
+    pub(super) fn new(pool: Arc<Pool>, upstream: SocketAddr) -> Forward {
+        Forward {
+            pool,
+            upstream: upstream.into(),
+            ends: Arc::default(),
+        }
+    }
+}
+
+impl Handler for Forward {
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        _: Arc<Connection>,
+    ) -> Response<ResponseBody> {
+        let mut pooled = self.pool.checkout(&self.upstream).await.unwrap();
+        let sent = pooled.send(request.map(Content::Plain)).await;
+        let ends = self.ends.clone();
+        match sent {
+            Ok(response) => response.map(|body| {
+                let watch = Box::new(Returns { pooled, ends });
+                ResponseBody::Streaming(Watched::new(body, watch))
+            }),
+            Err(error) => {
+                ends.lock().unwrap().push(format!("{:?}", error.fault));
+                let mut response = Response::new(ResponseBody::from(error.to_string()));
+                *response.status_mut() = http::StatusCode::BAD_GATEWAY;
+                response
+            }
+        }
+    }
+}
+
+struct Returns {
+    pooled: Pooled,
+    ends: Arc<Mutex<Vec<String>>>,
+}
+
+impl Watch for Returns {
+    fn end(self: Box<Self>, how: BodyEnd<'_>) {
+        let (complete, how) = match how {
+            BodyEnd::Complete => (true, "complete".to_owned()),
+            BodyEnd::Failed(error) => (false, format!("failed {:?}", error.fault())),
+            BodyEnd::Cancelled => (false, "cancelled".to_owned()),
+        };
+        self.ends.lock().unwrap().push(how);
+        self.pooled.finish(complete);
     }
 }

@@ -1,0 +1,353 @@
+//! Connecting to an upstream: resolve, refuse what must not be reached, try each address, say what went wrong in the
+//! words of RFC 9209 section 2.3.
+//!
+//! The check of an address comes after resolution and before a byte is sent, on the very address connected to, so a
+//! name that changes between check and connect gains nothing. TLS is not here yet.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::resolve::{ResolveError, Resolver};
+use crate::config::Address;
+
+/// What may be done with an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Connect.
+    Allow,
+    /// It is one of our own listeners.
+    Loop,
+    /// Policy forbids it.
+    Prohibited,
+}
+
+/// Judges each resolved address before it is connected to.
+pub type Check = Arc<dyn Fn(SocketAddr) -> Verdict + Send + Sync>;
+
+/// Why there is no connection. No byte of a request has been sent in any of these cases.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nothing listens there (for a unix socket: no such file, too).
+    #[error("connection refused")]
+    Refused,
+    /// It did not answer in time.
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    /// The resolver did not answer in time.
+    #[error("the resolver does not answer")]
+    DnsTimeout,
+    /// The name has no address, or the resolver failed.
+    #[error("cannot resolve the name: {0}")]
+    Dns(Arc<str>),
+    /// No route to it.
+    #[error("no route to the address")]
+    Unreachable,
+    /// The address is our own listener.
+    #[error("the address is hopspan's own listener")]
+    Loop,
+    /// Policy forbids the address.
+    #[error("the address is not allowed")]
+    Prohibited,
+    /// All connections allowed to this upstream stayed in use for this long.
+    #[error("all connections in use for {0:?}")]
+    Busy(Duration),
+    /// Something local: no descriptors, no ports, permissions.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+}
+
+impl ConnectError {
+    /// The error's name in a `Proxy-Status` field (RFC 9209 section 2.3).
+    pub fn proxy_status(&self) -> &'static str {
+        match self {
+            ConnectError::Refused => "connection_refused",
+            ConnectError::Timeout(_) => "connection_timeout",
+            ConnectError::DnsTimeout => "dns_timeout",
+            ConnectError::Dns(_) => "dns_error",
+            ConnectError::Unreachable => "destination_ip_unroutable",
+            ConnectError::Loop => "proxy_loop_detected",
+            ConnectError::Prohibited => "destination_ip_prohibited",
+            ConnectError::Busy(_) => "connection_limit_reached",
+            ConnectError::Io(_) => "proxy_internal_error",
+        }
+    }
+
+    fn from_io(error: io::Error, limit: Duration) -> ConnectError {
+        match error.kind() {
+            // A unix socket without its file: the app has not created it (yet).
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectError::Refused,
+            // Reset while it was being set up: a listener that went away.
+            io::ErrorKind::ConnectionReset => ConnectError::Refused,
+            io::ErrorKind::TimedOut => ConnectError::Timeout(limit),
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                ConnectError::Unreachable
+            }
+            _ => ConnectError::Io(error),
+        }
+    }
+}
+
+impl From<ResolveError> for ConnectError {
+    fn from(error: ResolveError) -> ConnectError {
+        match error {
+            ResolveError::Timeout => ConnectError::DnsTimeout,
+            ResolveError::Failed(why) => ConnectError::Dns(why),
+        }
+    }
+}
+
+/// A connection just made, and how long that took.
+pub(crate) struct Connected {
+    pub(crate) socket: Socket,
+    /// Both absent for unix sockets.
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
+    /// Zero where there was nothing to resolve.
+    pub(crate) dns: Duration,
+    pub(crate) connect: Duration,
+}
+
+/// Makes connections.
+pub(crate) struct Connector {
+    resolver: Arc<Resolver>,
+    check: Option<Check>,
+}
+
+impl Connector {
+    pub(crate) fn new(check: Option<Check>) -> Connector {
+        Connector {
+            resolver: Resolver::system(),
+            check,
+        }
+    }
+
+    /// Connects within `limit`, which resolution does not count against (it has its own).
+    pub(crate) async fn connect(
+        &self,
+        address: &Address,
+        limit: Duration,
+    ) -> Result<Connected, ConnectError> {
+        let started = Instant::now();
+        let (host, port) = match address {
+            Address::Tcp { host, port } => (host, *port),
+            Address::Unix(path) => {
+                let stream = within(limit, UnixStream::connect(&**path)).await?;
+                return Ok(Connected {
+                    socket: Socket::Unix(stream),
+                    local: None,
+                    peer: None,
+                    dns: Duration::ZERO,
+                    connect: started.elapsed(),
+                });
+            }
+        };
+        if let Ok(literal) = host.parse::<IpAddr>() {
+            return self.try_each(&[literal], port, Duration::ZERO, limit).await;
+        }
+        let found = self.resolver.resolve(host).await?;
+        self.try_each(&found, port, started.elapsed(), limit).await
+    }
+
+    /// Each address in turn, sharing what is left of the time so that one black hole does not use it up.
+    async fn try_each(
+        &self,
+        addresses: &[IpAddr],
+        port: u16,
+        dns: Duration,
+        limit: Duration,
+    ) -> Result<Connected, ConnectError> {
+        let started = Instant::now();
+        let mut last = ConnectError::Dns(Arc::from("the name has no address"));
+        for (at, address) in addresses.iter().enumerate() {
+            let address = SocketAddr::new(plain(*address), port);
+            match self.check.as_ref().map_or(Verdict::Allow, |c| c(address)) {
+                Verdict::Allow => {}
+                Verdict::Loop => return Err(ConnectError::Loop),
+                Verdict::Prohibited => return Err(ConnectError::Prohibited),
+            }
+            let left = u32::try_from(addresses.len() - at).unwrap_or(1);
+            let share = limit.saturating_sub(started.elapsed()) / left;
+            match within(share, TcpStream::connect(address)).await {
+                Ok(stream) => {
+                    // Not being able to set it costs latency only.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(Connected {
+                        local: stream.local_addr().ok(),
+                        peer: Some(address),
+                        socket: Socket::Tcp(stream),
+                        dns,
+                        connect: started.elapsed(),
+                    });
+                }
+                Err(error) => last = error,
+            }
+        }
+        match last {
+            ConnectError::Timeout(_) => Err(ConnectError::Timeout(limit)),
+            last => Err(last),
+        }
+    }
+}
+
+/// One spelling per destination, so that a check cannot be passed by: `::ffff:127.0.0.1` and `0.0.0.0` are 127.0.0.1.
+fn plain(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    connecting: impl Future<Output = io::Result<T>>,
+) -> Result<T, ConnectError> {
+    match tokio::time::timeout(limit, connecting).await {
+        Ok(connected) => connected.map_err(|error| ConnectError::from_io(error, limit)),
+        Err(_) => Err(ConnectError::Timeout(limit)),
+    }
+}
+
+/// A connected socket of either family.
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Socket::Tcp(stream) => stream.is_write_vectored(),
+            Socket::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    async fn failure(connector: &Connector, address: &str) -> &'static str {
+        let address: Address = address.parse().unwrap();
+        match connector.connect(&address, LIMIT).await {
+            Ok(_) => "connected",
+            Err(error) => error.proxy_status(),
+        }
+    }
+
+    #[tokio::test]
+    async fn failures_have_the_names_of_rfc_9209() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let connector = Connector::new(None);
+        assert_eq!(
+            failure(&connector, &format!("127.0.0.1:{port}")).await,
+            "connected"
+        );
+        // ::1 may be tried first and refuse: the next address is tried.
+        assert_eq!(
+            failure(&connector, &format!("localhost:{port}")).await,
+            "connected"
+        );
+        drop(taken);
+        for (address, name) in [
+            (format!("127.0.0.1:{port}"), "connection_refused"),
+            (
+                "unix:/nonexistent/app.sock".to_owned(),
+                "connection_refused",
+            ),
+            ("name.invalid:80".to_owned(), "dns_error"),
+        ] {
+            assert_eq!(failure(&connector, &address).await, name, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_destination_has_one_spelling() {
+        for (given, same) in [
+            ("0.0.0.0", "127.0.0.1"),
+            ("::ffff:169.254.169.254", "169.254.169.254"),
+            ("::", "::1"),
+            ("10.1.2.3", "10.1.2.3"),
+        ] {
+            assert_eq!(plain(given.parse().unwrap()).to_string(), same);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_is_judged_after_resolution_and_before_connecting() {
+        let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        own.set_nonblocking(true).unwrap();
+        let port = own.local_addr().unwrap().port();
+        for (verdict, name) in [
+            (Verdict::Loop, "proxy_loop_detected"),
+            (Verdict::Prohibited, "destination_ip_prohibited"),
+        ] {
+            let connector = Connector::new(Some(Arc::new(move |address: SocketAddr| {
+                assert!(address.ip().is_loopback());
+                verdict
+            })));
+            let named = failure(&connector, &format!("localhost:{port}")).await;
+            assert_eq!(named, name);
+        }
+        assert!(own.accept().is_err(), "nothing connected");
+    }
+}

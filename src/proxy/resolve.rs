@@ -1,0 +1,189 @@
+//! Names to addresses: getaddrinfo on blocking threads, one lookup in flight per name, a bound on all of them, and a
+//! small cache, so that a resolver that hangs costs neither threads nor a stampede.
+//!
+//! getaddrinfo gives no TTL: answers are kept for a few seconds, which is also how soon a change is seen. While the
+//! resolver fails, the last good answer serves for a minute.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+/// How long an answer is used.
+const KEEP_GOOD: Duration = Duration::from_secs(5);
+/// How long a failure is used.
+const KEEP_BAD: Duration = Duration::from_secs(1);
+/// How long the last good answer may stand in for a failing resolver.
+const KEEP_STALE: Duration = Duration::from_secs(60);
+/// How long a request waits for a lookup.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Lookups (blocking threads) at once.
+const AT_ONCE: usize = 8;
+/// Names remembered.
+const NAMES: usize = 256;
+
+type Addresses = Arc<[IpAddr]>;
+type Answer = Result<Addresses, Arc<str>>;
+type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+type Lookup = Box<dyn Fn(Arc<str>) -> Found + Send + Sync>;
+
+/// Why a name has no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ResolveError {
+    /// The resolver did not answer in time.
+    Timeout,
+    /// It answered that there is none, or failed.
+    Failed(Arc<str>),
+}
+
+/// The cache and the lookups in flight.
+pub(crate) struct Resolver {
+    names: Mutex<HashMap<Arc<str>, Name>>,
+    at_once: Arc<Semaphore>,
+    lookup: Lookup,
+}
+
+struct Name {
+    state: State,
+    last_good: Option<(Addresses, Instant)>,
+}
+
+enum State {
+    Looking(watch::Receiver<Option<Answer>>),
+    Known { answer: Answer, until: Instant },
+}
+
+impl Resolver {
+    /// The system's resolver.
+    pub(crate) fn system() -> Arc<Resolver> {
+        Resolver::with(Box::new(|name: Arc<str>| {
+            Box::pin(async move {
+                let found = tokio::net::lookup_host((&*name, 0)).await?;
+                Ok(found.map(|address| address.ip()).collect())
+            })
+        }))
+    }
+
+    fn with(lookup: Lookup) -> Arc<Resolver> {
+        Arc::new(Resolver {
+            names: Mutex::default(),
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            lookup,
+        })
+    }
+
+    /// The addresses of `name`, at least one, in the order the system gives.
+    pub(crate) async fn resolve(
+        self: &Arc<Resolver>,
+        name: &Arc<str>,
+    ) -> Result<Addresses, ResolveError> {
+        let mut looking = match self.known_or_looking(name) {
+            State::Known { answer, .. } => return answer.map_err(ResolveError::Failed),
+            State::Looking(looking) => looking,
+        };
+        let waited = tokio::time::timeout(PATIENCE, looking.wait_for(Option::is_some)).await;
+        if let Ok(Ok(answer)) = waited
+            && let Some(answer) = &*answer
+        {
+            return answer.clone().map_err(ResolveError::Failed);
+        }
+        self.stale(name).ok_or(ResolveError::Timeout)
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashMap<Arc<str>, Name>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_or_looking(self: &Arc<Resolver>, name: &Arc<str>) -> State {
+        let now = Instant::now();
+        let mut names = self.names();
+        match names.get(name).map(|known| &known.state) {
+            Some(State::Looking(looking)) => return State::Looking(looking.clone()),
+            Some(State::Known { answer, until }) if now < *until => {
+                return State::Known {
+                    answer: answer.clone(),
+                    until: *until,
+                };
+            }
+            _ => {}
+        }
+        make_room(&mut names, now);
+        let (found, looking) = watch::channel(None);
+        let last_good = names.remove(name).and_then(|known| known.last_good);
+        names.insert(
+            name.clone(),
+            Name {
+                state: State::Looking(looking.clone()),
+                last_good,
+            },
+        );
+        drop(names);
+        // Its own task: whoever asked first may go away while others wait for the same name.
+        tokio::spawn(self.clone().look_up(name.clone(), found));
+        State::Looking(looking)
+    }
+
+    async fn look_up(self: Arc<Resolver>, name: Arc<str>, found: watch::Sender<Option<Answer>>) {
+        let permit = self.at_once.clone().acquire_owned().await;
+        let answer = match (self.lookup)(name.clone()).await {
+            Ok(addresses) if addresses.is_empty() => Err(Arc::from("the name has no address")),
+            Ok(addresses) => Ok(Addresses::from(addresses)),
+            Err(error) => Err(Arc::from(error.to_string())),
+        };
+        drop(permit);
+        let now = Instant::now();
+        let last_good = answer.as_ref().ok().map(|good| (good.clone(), now));
+        let mut names = self.names();
+        let before = names.remove(&name).and_then(|known| known.last_good);
+        let last_good = last_good.or(before.filter(|(_, at)| *at + KEEP_STALE > now));
+        let keep = if answer.is_ok() { KEEP_GOOD } else { KEEP_BAD };
+        let answer = match (&last_good, answer) {
+            (Some((good, _)), Err(_)) => Ok(good.clone()),
+            (_, answer) => answer,
+        };
+        names.insert(
+            name,
+            Name {
+                state: State::Known {
+                    answer: answer.clone(),
+                    until: now + keep,
+                },
+                last_good,
+            },
+        );
+        drop(names);
+        found.send_replace(Some(answer));
+    }
+
+    fn stale(&self, name: &Arc<str>) -> Option<Addresses> {
+        let names = self.names();
+        let (good, at) = names.get(name)?.last_good.as_ref()?;
+        (*at + KEEP_STALE > Instant::now()).then(|| good.clone())
+    }
+}
+
+fn make_room(names: &mut HashMap<Arc<str>, Name>, now: Instant) {
+    if names.len() < NAMES {
+        return;
+    }
+    names.retain(|_, known| match &known.state {
+        State::Looking(_) => true,
+        State::Known { until, .. } => now < *until,
+    });
+    let spare = names
+        .iter()
+        .find(|(_, known)| matches!(known.state, State::Known { .. }))
+        .map(|(name, _)| name.clone());
+    if let (true, Some(name)) = (names.len() >= NAMES, spare) {
+        names.remove(&name);
+    }
+}
+
+#[cfg(test)]
+mod tests;

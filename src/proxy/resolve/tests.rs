@@ -1,0 +1,120 @@
+//! The cache against a scripted resolver.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+enum Reply {
+    Is(&'static str),
+    Fails,
+    Hangs,
+}
+
+struct Scripted {
+    resolver: Arc<Resolver>,
+    asked: Arc<AtomicUsize>,
+}
+
+fn scripted(replies: Vec<Reply>) -> Scripted {
+    let replies = Mutex::new(VecDeque::from(replies));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let resolver = Resolver::with(Box::new(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let reply = replies.lock().unwrap().pop_front().unwrap_or(Reply::Fails);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            match reply {
+                Reply::Is(address) => Ok(vec![address.parse().unwrap()]),
+                Reply::Fails => Err(io::Error::other("no such name")),
+                Reply::Hangs => std::future::pending().await,
+            }
+        })
+    }));
+    Scripted { resolver, asked }
+}
+
+fn name() -> Arc<str> {
+    Arc::from("payment")
+}
+
+async fn first(scripted: &Scripted) -> Result<String, ResolveError> {
+    let found = scripted.resolver.resolve(&name()).await?;
+    Ok(found[0].to_string())
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_askers_make_one_lookup_and_the_answer_is_kept() {
+    let scripted = scripted(vec![Reply::Is("10.0.0.1"), Reply::Is("10.0.0.2")]);
+    let mut askers = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let resolver = scripted.resolver.clone();
+        askers.spawn(async move { resolver.resolve(&name()).await.unwrap()[0].to_string() });
+    }
+    for found in askers.join_all().await {
+        assert_eq!(found, "10.0.0.1");
+    }
+    assert_eq!(scripted.asked.load(Ordering::SeqCst), 1);
+    tokio::time::advance(KEEP_GOOD).await;
+    assert_eq!(first(&scripted).await.unwrap(), "10.0.0.2", "asked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_kept_for_a_second() {
+    let scripted = scripted(vec![Reply::Fails, Reply::Is("10.0.0.1")]);
+    assert!(matches!(
+        first(&scripted).await,
+        Err(ResolveError::Failed(_))
+    ));
+    assert!(first(&scripted).await.is_err());
+    assert_eq!(scripted.asked.load(Ordering::SeqCst), 1);
+    tokio::time::advance(KEEP_BAD).await;
+    assert_eq!(first(&scripted).await.unwrap(), "10.0.0.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_resolver_fails_or_hangs_the_last_good_answer_serves_a_minute() {
+    let scripted = scripted(vec![Reply::Is("10.0.0.1"), Reply::Fails, Reply::Hangs]);
+    first(&scripted).await.unwrap();
+    tokio::time::advance(KEEP_GOOD).await;
+    assert_eq!(first(&scripted).await.unwrap(), "10.0.0.1", "it failed");
+    tokio::time::advance(KEEP_BAD).await;
+    assert_eq!(first(&scripted).await.unwrap(), "10.0.0.1", "it hangs");
+    assert_eq!(scripted.asked.load(Ordering::SeqCst), 3);
+    tokio::time::advance(KEEP_STALE).await;
+    assert_eq!(first(&scripted).await, Err(ResolveError::Timeout));
+    assert_eq!(
+        scripted.asked.load(Ordering::SeqCst),
+        3,
+        "still the same lookup"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_names_and_of_lookups_at_once_is_bounded() {
+    let started = Arc::new(AtomicUsize::new(0));
+    let count = started.clone();
+    let resolver = Resolver::with(Box::new(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::pending())
+    }));
+    for number in 0..50 {
+        let name: Arc<str> = Arc::from(format!("name{number}"));
+        let resolver = resolver.clone();
+        tokio::spawn(async move { resolver.resolve(&name).await });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(started.load(Ordering::SeqCst), AT_ONCE);
+
+    let resolver = Resolver::with(Box::new(|_| {
+        Box::pin(async { Ok(vec!["10.0.0.1".parse().unwrap()]) })
+    }));
+    for number in 0..2 * NAMES {
+        resolver
+            .resolve(&Arc::from(format!("name{number}")))
+            .await
+            .unwrap();
+    }
+    assert!(resolver.names().len() <= NAMES);
+}

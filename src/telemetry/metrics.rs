@@ -49,7 +49,7 @@ pub struct EvidenceLabel {
 /// One label: what became of spans.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Outcome {
-    /// `exported`, or a drop reason (`queue_full`, `rejected`, `failed`, `shutdown`).
+    /// `exported`, or a drop reason (`queue_full`, `rejected`, `failed`, `shutdown`, `disabled`).
     pub outcome: &'static str,
 }
 
@@ -103,6 +103,8 @@ pub struct Metrics {
     pub export_queue_spans: Gauge,
     /// `hopspan_export_queue_bytes`
     pub export_queue_bytes: Gauge,
+    /// `hopspan_export_in_flight_spans`: taken from the queue, not yet accepted or given up
+    pub export_in_flight_spans: Gauge,
     /// `hopspan_config_generation`
     pub config_generation: Gauge,
     /// `hopspan_config_last_reload_successful`
@@ -148,6 +150,7 @@ impl Metrics {
             export_failures: Family::default(),
             export_queue_spans: Gauge::default(),
             export_queue_bytes: Gauge::default(),
+            export_in_flight_spans: Gauge::default(),
             config_generation: Gauge::default(),
             config_last_reload_successful: Gauge::default(),
             config_last_reload_success_timestamp: Gauge::default(),
@@ -217,6 +220,11 @@ impl Metrics {
             "hopspan_export_queue_bytes",
             "Bytes waiting for export",
             self.export_queue_bytes.clone(),
+        );
+        registry.register(
+            "hopspan_export_in_flight_spans",
+            "Spans being sent",
+            self.export_in_flight_spans.clone(),
         );
         registry.register(
             "hopspan_config_generation",

@@ -1,0 +1,90 @@
+//! When the next attempt may be made: a circuit breaker whose open time grows with each failure.
+//!
+//! Open, nothing is sent and the queue fills; when the time is up one batch probes; its success closes the circuit. The
+//! waits grow from 1 s by half to 30 s, spread by a random half so that sidecars do not return in step. A server's own
+//! wish (`Retry-After`, gRPC `RetryInfo`) is honoured where it is longer.
+
+use std::time::Duration;
+
+/// Waits of the exporter. Tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// The first wait.
+    pub(super) first: Duration,
+    /// The longest wait of our own.
+    pub(super) longest: Duration,
+    /// How long a batch is tried for; also the longest wait a server may ask for.
+    pub(super) give_up: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(30),
+            give_up: Duration::MAX,
+        }
+    }
+}
+
+/// Counts failures in a row.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    timing: Timing,
+    failures: u32,
+}
+
+impl Breaker {
+    /// Closed.
+    pub(super) fn new(timing: Timing) -> Breaker {
+        Breaker {
+            timing,
+            failures: 0,
+        }
+    }
+
+    /// An attempt succeeded, or was refused for good by a server that is there.
+    pub(super) fn close(&mut self) {
+        self.failures = 0;
+    }
+
+    /// An attempt failed: how long to wait before the next.
+    pub(super) fn open(&mut self, asked: Option<Duration>) -> Duration {
+        let grown =
+            self.timing.first.as_secs_f64() * 1.5_f64.powi(self.failures.min(64).cast_signed());
+        let wait = grown.min(self.timing.longest.as_secs_f64()) * (0.5 + fastrand::f64());
+        self.failures = self.failures.saturating_add(1);
+        let asked = asked.unwrap_or_default().min(self.timing.give_up);
+        Duration::from_secs_f64(wait).max(asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_limit_and_obey_the_server() {
+        let timing = Timing {
+            give_up: Duration::from_secs(300),
+            ..Timing::default()
+        };
+        let mut breaker = Breaker::new(timing);
+        let mut mean = 1.0_f64;
+        for _ in 0..100 {
+            let wait = breaker.open(None).as_secs_f64();
+            assert!(
+                (mean * 0.5..=mean * 1.5).contains(&wait),
+                "{wait} around {mean}"
+            );
+            mean = (mean * 1.5).min(30.0);
+        }
+        assert_eq!(
+            breaker.open(Some(Duration::from_secs(60))),
+            Duration::from_secs(60)
+        );
+        assert_eq!(breaker.open(Some(Duration::MAX)), Duration::from_secs(300));
+        breaker.close();
+        assert!(breaker.open(None) <= Duration::from_millis(1500));
+    }
+}

@@ -1,0 +1,411 @@
+//! The span queue between the data path and the worker.
+//!
+//! Bounded by spans and by bytes. Never waits: a push holds one short lock (a pointer is moved, counters are set).
+//! When full, the oldest span makes room: what happens now is worth more than what happened before the outage.
+//! All counting is done under the same lock, so that a [`Ledger`] is exact at every instant.
+
+use std::collections::VecDeque;
+use std::mem::size_of;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Notify;
+
+use crate::config::Export;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Outcome;
+use crate::trace::span::{Record, Sink, Value};
+
+/// Why spans were dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// The queue was full; the oldest went.
+    QueueFull,
+    /// The collector refused them for good, all or some (partial success).
+    Rejected,
+    /// They could not be delivered for too long.
+    Failed,
+    /// They were left when hopspan stopped.
+    Shutdown,
+    /// Export is disabled.
+    Disabled,
+}
+
+impl Dropped {
+    const ALL: [Dropped; 5] = [
+        Dropped::QueueFull,
+        Dropped::Rejected,
+        Dropped::Failed,
+        Dropped::Shutdown,
+        Dropped::Disabled,
+    ];
+
+    /// The `outcome` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dropped::QueueFull => "queue_full",
+            Dropped::Rejected => "rejected",
+            Dropped::Failed => "failed",
+            Dropped::Shutdown => "shutdown",
+            Dropped::Disabled => "disabled",
+        }
+    }
+}
+
+/// Where every finished span is. `finished == exported + dropped() + queued + in_flight` at every instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Spans that were handed over.
+    pub finished: u64,
+    /// Spans that a collector accepted.
+    pub exported: u64,
+    /// Dropped: the queue was full.
+    pub queue_full: u64,
+    /// Dropped: refused by the collector.
+    pub rejected: u64,
+    /// Dropped: not deliverable for too long.
+    pub failed: u64,
+    /// Dropped: left at shutdown.
+    pub shutdown: u64,
+    /// Dropped: export is disabled.
+    pub disabled: u64,
+    /// Spans waiting.
+    pub queued: u64,
+    /// Spans taken by the worker.
+    pub in_flight: u64,
+}
+
+impl Ledger {
+    /// Dropped for whatever reason.
+    pub fn dropped(&self) -> u64 {
+        self.queue_full + self.rejected + self.failed + self.shutdown + self.disabled
+    }
+
+    /// Spans that may still be exported.
+    pub fn left(&self) -> u64 {
+        self.queued + self.in_flight
+    }
+
+    /// Whether every span is accounted for. Always true.
+    pub fn is_balanced(&self) -> bool {
+        self.finished == self.exported + self.dropped() + self.left()
+    }
+
+    fn drop_slot(&mut self, why: Dropped) -> &mut u64 {
+        match why {
+            Dropped::QueueFull => &mut self.queue_full,
+            Dropped::Rejected => &mut self.rejected,
+            Dropped::Failed => &mut self.failed,
+            Dropped::Shutdown => &mut self.shutdown,
+            Dropped::Disabled => &mut self.disabled,
+        }
+    }
+}
+
+/// How the exporter is doing, for the start line and the admin page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// URL without secrets; `none` when disabled.
+    pub endpoint: String,
+    /// `http/protobuf` or `grpc`.
+    pub protocol: &'static str,
+    /// Whether the last attempt failed and the next is being waited for.
+    pub failing: bool,
+    /// What went wrong last, and when. Kept after recovery.
+    pub last_error: Option<(String, SystemTime)>,
+    /// When spans were accepted last.
+    pub last_success: Option<SystemTime>,
+}
+
+struct State {
+    waiting: VecDeque<(Box<Record>, usize)>,
+    bytes: usize,
+    /// When the span at the front began to wait for a batch.
+    since: Instant,
+    closed: Option<Dropped>,
+    ledger: Ledger,
+    status: Status,
+}
+
+/// Counter and gauge handles, looked up once.
+struct Series {
+    spans: Counter,
+    exported: Counter,
+    dropped: [(Dropped, Counter); 5],
+    queue_spans: Gauge,
+    queue_bytes: Gauge,
+    in_flight: Gauge,
+}
+
+/// The queue: the data path's [`Sink`].
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+    max_spans: usize,
+    max_bytes: usize,
+    max_batch: usize,
+    series: Series,
+}
+
+impl Queue {
+    /// An empty queue. `endpoint` is for people.
+    pub(super) fn new(settings: &Export, endpoint: String, metrics: &Arc<Metrics>) -> Queue {
+        let outcome = |outcome| {
+            metrics
+                .export_spans
+                .get_or_create_owned(&Outcome { outcome })
+        };
+        Queue {
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                bytes: 0,
+                since: Instant::now(),
+                closed: settings.disabled.then_some(Dropped::Disabled),
+                ledger: Ledger::default(),
+                status: Status {
+                    endpoint,
+                    protocol: settings.protocol.as_str(),
+                    failing: false,
+                    last_error: None,
+                    last_success: None,
+                },
+            }),
+            changed: Notify::new(),
+            max_spans: settings.queue_spans.max(1),
+            max_bytes: settings.queue_bytes,
+            // A batch can never be larger than the queue.
+            max_batch: settings.max_batch.clamp(1, settings.queue_spans.max(1)),
+            series: Series {
+                spans: metrics.spans.clone(),
+                exported: outcome("exported"),
+                dropped: Dropped::ALL.map(|why| (why, outcome(why.as_str()))),
+                queue_spans: metrics.export_queue_spans.clone(),
+                queue_bytes: metrics.export_queue_bytes.clone(),
+                in_flight: metrics.export_in_flight_spans.clone(),
+            },
+        }
+    }
+
+    /// Where every span is, exact.
+    pub fn ledger(&self) -> Ledger {
+        self.lock().ledger
+    }
+
+    /// How the exporter is doing.
+    pub fn status(&self) -> Status {
+        self.lock().status.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Counters and a list are consistent after any panic: nothing in here can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a batch is due: full, or its first span has waited for `delay`.
+    pub(super) async fn due(&self, delay: Duration) {
+        loop {
+            let changed = self.changed.notified();
+            let (spans, bytes, since) = {
+                let state = self.lock();
+                (state.waiting.len(), state.bytes, state.since)
+            };
+            if spans >= self.max_batch || bytes >= MAX_BATCH_BYTES {
+                return;
+            }
+            if spans == 0 {
+                changed.await;
+                continue;
+            }
+            let due = tokio::time::Instant::from_std(since + delay);
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => return,
+                () = changed => {}
+            }
+        }
+    }
+
+    /// Takes the oldest spans, a batch at most; they are in flight until [`Queue::settle`].
+    #[expect(
+        clippy::vec_box,
+        reason = "records come boxed; unboxing them would copy each under the lock"
+    )]
+    pub(super) fn take(&self) -> Vec<Box<Record>> {
+        let mut state = self.lock();
+        let mut batch = Vec::with_capacity(self.max_batch.min(state.waiting.len()));
+        let mut bytes = 0;
+        while batch.len() < self.max_batch {
+            match state.waiting.front() {
+                Some((_, size)) if batch.is_empty() || bytes + size <= MAX_BATCH_BYTES => {}
+                _ => break,
+            }
+            if let Some((record, size)) = state.waiting.pop_front() {
+                bytes += size;
+                batch.push(record);
+            }
+        }
+        state.bytes = state.bytes.saturating_sub(bytes);
+        state.since = Instant::now();
+        state.ledger.queued -= batch.len() as u64;
+        state.ledger.in_flight += batch.len() as u64;
+        self.show(&state);
+        batch
+    }
+
+    /// `spans` that were in flight are done: `dropped` of them for `why`, the others exported.
+    pub(super) fn settle(&self, spans: u64, dropped: u64, why: Dropped) {
+        let mut state = self.lock();
+        let spans = spans.min(state.ledger.in_flight);
+        let dropped = dropped.min(spans);
+        state.ledger.in_flight -= spans;
+        state.ledger.exported += spans - dropped;
+        self.series.exported.inc_by(spans - dropped);
+        self.count_dropped(&mut state, dropped, why);
+        self.show(&state);
+    }
+
+    /// Closes the queue: spans that finish from now on are dropped as `shutdown`.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed.get_or_insert(Dropped::Shutdown);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Drops all that is left, in flight too: the worker is gone.
+    pub(super) fn abandon(&self) {
+        let mut state = self.lock();
+        let waiting = std::mem::take(&mut state.waiting);
+        let left = state.ledger.left();
+        state.bytes = 0;
+        state.ledger.queued = 0;
+        state.ledger.in_flight = 0;
+        self.count_dropped(&mut state, left, Dropped::Shutdown);
+        self.show(&state);
+        drop(state);
+        drop(waiting);
+    }
+
+    /// Notes the result of an attempt. Gives whether this is news: the first failure, or the first success after one.
+    pub(super) fn note(&self, result: Result<(), String>) -> bool {
+        let mut state = self.lock();
+        let status = &mut state.status;
+        let failed = result.is_err();
+        match result {
+            Ok(()) => status.last_success = Some(SystemTime::now()),
+            Err(error) => status.last_error = Some((error, SystemTime::now())),
+        }
+        std::mem::replace(&mut status.failing, failed) != failed
+    }
+
+    fn count_dropped(&self, state: &mut State, spans: u64, why: Dropped) {
+        if spans == 0 {
+            return;
+        }
+        *state.ledger.drop_slot(why) += spans;
+        for (reason, counter) in &self.series.dropped {
+            if *reason == why {
+                counter.inc_by(spans);
+            }
+        }
+    }
+
+    fn show(&self, state: &State) {
+        self.series
+            .queue_spans
+            .set(state.ledger.queued.cast_signed());
+        self.series.queue_bytes.set(state.bytes as i64);
+        self.series
+            .in_flight
+            .set(state.ledger.in_flight.cast_signed());
+    }
+}
+
+impl Sink for Queue {
+    fn finished(&self, record: Box<Record>) {
+        let size = estimate(&record);
+        // What falls out is freed after the lock is given back.
+        let mut out = VecDeque::new();
+        let mut state = self.lock();
+        self.series.spans.inc();
+        state.ledger.finished += 1;
+        if let Some(why) = state.closed {
+            self.count_dropped(&mut state, 1, why);
+            return;
+        }
+        if size > self.max_bytes {
+            self.count_dropped(&mut state, 1, Dropped::QueueFull);
+            return;
+        }
+        while state.waiting.len() >= self.max_spans || state.bytes + size > self.max_bytes {
+            let Some((oldest, size)) = state.waiting.pop_front() else {
+                break;
+            };
+            state.bytes = state.bytes.saturating_sub(size);
+            state.ledger.queued -= 1;
+            self.count_dropped(&mut state, 1, Dropped::QueueFull);
+            out.push_back(oldest);
+        }
+        if state.waiting.is_empty() {
+            state.since = Instant::now();
+        }
+        state.waiting.push_back((record, size));
+        state.ledger.queued += 1;
+        let before = state.bytes;
+        state.bytes += size;
+        self.show(&state);
+        let spans = state.waiting.len();
+        // The worker is woken when its clock starts and when a batch is full, not for each span.
+        let wake = spans == 1
+            || spans == self.max_batch
+            || (before < MAX_BATCH_BYTES && state.bytes >= MAX_BATCH_BYTES);
+        drop(state);
+        if wake {
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// Bytes of one batch at most, by the estimate, which is above the encoded size: collectors take 4 MiB by default.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
+
+/// Bytes a record holds in memory, about. Text shared with the configuration counts too: it will be encoded.
+fn estimate(record: &Record) -> usize {
+    let events = record
+        .events
+        .iter()
+        .map(|event| size_of_val(event) + attributes(&event.attributes));
+    let links = record
+        .links
+        .iter()
+        .map(|link| size_of_val(link) + state_of(link));
+    size_of::<Record>()
+        + record.name.target.as_ref().map_or(0, |target| target.len())
+        + record.error.as_ref().map_or(0, |text| text.len())
+        + state_of(&record.context)
+        + attributes(&record.attributes)
+        + events.sum::<usize>()
+        + links.sum::<usize>()
+}
+
+fn state_of(context: &crate::trace::Context) -> usize {
+    context.tracestate.as_ref().map_or(0, |state| state.len())
+}
+
+fn attributes(list: &[(crate::trace::span::Key, Value)]) -> usize {
+    let sizes = list.iter().map(|(key, value)| {
+        let value = match value {
+            Value::Static(text) => text.len(),
+            Value::Shared(text) => text.len(),
+            Value::Text(text) => text.len(),
+            Value::List(texts) => texts.iter().map(|text| text.len() + 24).sum(),
+            Value::Int(_) | Value::Float(_) | Value::Bool(_) => 0,
+        };
+        key.as_str().len() + value
+    });
+    size_of_val(list) + sizes.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests;

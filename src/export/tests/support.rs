@@ -1,0 +1,445 @@
+//! Records, settings, and fake collectors over HTTP and gRPC for the exporter's tests.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::{Export, Protocol};
+use crate::export::breaker::Timing;
+use crate::trace::span::{Kind, Name, Record};
+use crate::trace::{Context, Flags};
+
+/// A small span that began at `start`.
+pub(crate) fn record(start: u64) -> Box<Record> {
+    Box::new(Record {
+        kind: Kind::Client,
+        name: Name {
+            method: "GET",
+            target: None,
+        },
+        context: Context {
+            flags: Flags::SAMPLED,
+            ..Context::new_root()
+        },
+        parent_span_id: None,
+        parent_is_remote: false,
+        start_unix_nanos: start,
+        end_unix_nanos: start + 10,
+        error: None,
+        attributes: Vec::new(),
+        dropped_attributes: 0,
+        events: Vec::new(),
+        dropped_events: 0,
+        links: Vec::new(),
+    })
+}
+
+/// A span of twelve attributes, as an inbound request makes it.
+pub(crate) fn typical(start: u64) -> Box<Record> {
+    use crate::trace::semconv as s;
+    let mut record = record(start);
+    record.name.target = Some("orders/<int:pk>/".into());
+    record.attributes = vec![
+        (s::HTTP_REQUEST_METHOD.into(), "GET".into()),
+        (
+            s::HTTP_ROUTE.into(),
+            Arc::<str>::from("orders/<int:pk>/").into(),
+        ),
+        (s::URL_SCHEME.into(), "http".into()),
+        (s::URL_PATH.into(), String::from("/orders/12345/").into()),
+        (s::URL_QUERY.into(), String::from("page=2&size=50").into()),
+        (
+            s::SERVER_ADDRESS.into(),
+            String::from("order-service").into(),
+        ),
+        (s::SERVER_PORT.into(), 8080_i64.into()),
+        (s::CLIENT_ADDRESS.into(), String::from("10.1.2.3").into()),
+        (
+            s::NETWORK_PEER_ADDRESS.into(),
+            String::from("10.1.2.3").into(),
+        ),
+        (s::NETWORK_PROTOCOL_VERSION.into(), "1.1".into()),
+        (
+            s::USER_AGENT_ORIGINAL.into(),
+            String::from("python-requests/2.32").into(),
+        ),
+        (s::HTTP_RESPONSE_STATUS_CODE.into(), 200_i64.into()),
+    ];
+    record
+}
+
+/// Defaults with a short batch window.
+pub(crate) fn settings() -> Export {
+    Export {
+        schedule_delay: Duration::from_millis(20),
+        ..Export::default()
+    }
+}
+
+/// Short waits, so that outages fit in a test.
+pub(crate) fn quick() -> Timing {
+    Timing {
+        first: Duration::from_millis(20),
+        longest: Duration::from_millis(50),
+        give_up: Duration::MAX,
+    }
+}
+
+/// What a collector does with a request.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    /// Takes it all.
+    Accept,
+    /// Takes it but for so many spans.
+    Partial(i64),
+    /// HTTP: this status and these headers. gRPC: this code.
+    Refuse(u16, Vec<(&'static str, String)>),
+    /// Never answers.
+    Hang,
+    /// A success with a body of so many bytes.
+    Flood(usize),
+}
+
+/// What arrived, and what is to be answered.
+#[derive(Clone)]
+pub(crate) struct Collector {
+    pub(crate) address: SocketAddr,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    pub(crate) requests: watch::Receiver<Vec<(HeaderMap, ExportTraceServiceRequest)>>,
+    seen: Arc<watch::Sender<Vec<(HeaderMap, ExportTraceServiceRequest)>>>,
+    connections: Arc<Mutex<Vec<tokio::task::AbortHandle>>>,
+}
+
+impl Collector {
+    fn new(address: SocketAddr) -> Collector {
+        let (seen, requests) = watch::channel(Vec::new());
+        Collector {
+            address,
+            answers: Arc::default(),
+            requests,
+            seen: Arc::new(seen),
+            connections: Arc::default(),
+        }
+    }
+
+    /// The next requests are answered so; then all are accepted.
+    pub(crate) fn then(self, answers: impl IntoIterator<Item = Answer>) -> Collector {
+        self.answers.lock().unwrap().extend(answers);
+        self
+    }
+
+    /// Waits until so many requests have come, accepted or not.
+    pub(crate) async fn got(&self, count: usize) -> Vec<(HeaderMap, ExportTraceServiceRequest)> {
+        let mut requests = self.requests.clone();
+        let all = requests.wait_for(|all| all.len() >= count);
+        let all = tokio::time::timeout(Duration::from_secs(20), all).await;
+        all.unwrap_or_else(|_| panic!("{count} requests did not come"))
+            .unwrap()
+            .clone()
+    }
+
+    /// All spans that came, in order.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        let all = self.requests.borrow();
+        let scopes = all
+            .iter()
+            .flat_map(|(_, r)| &r.resource_spans)
+            .flat_map(|r| &r.scope_spans);
+        scopes.flat_map(|scope| scope.spans.clone()).collect()
+    }
+
+    /// Number of connections it has had.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.lock().unwrap().len()
+    }
+
+    /// Cuts every connection.
+    pub(crate) fn cut(&self) {
+        for connection in self.connections.lock().unwrap().iter() {
+            connection.abort();
+        }
+    }
+
+    fn answer(&self, headers: HeaderMap, request: ExportTraceServiceRequest) -> Answer {
+        self.seen.send_modify(|all| all.push((headers, request)));
+        self.answers
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or(Answer::Accept)
+    }
+}
+
+fn response(rejected: i64) -> ExportTraceServiceResponse {
+    ExportTraceServiceResponse {
+        partial_success: (rejected > 0).then(|| ExportTracePartialSuccess {
+            rejected_spans: rejected,
+            error_message: "too old".to_owned(),
+        }),
+    }
+}
+
+/// A collector over HTTP/protobuf. The listener goes when the returned handle is aborted.
+pub(crate) async fn http_on(listener: TcpListener) -> (Collector, tokio::task::JoinHandle<()>) {
+    let collector = Collector::new(listener.local_addr().unwrap());
+    let shared = collector.clone();
+    let server = tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let shared = shared.clone();
+            let own = shared.clone();
+            let connection = tokio::spawn(async move {
+                let service = service_fn(move |request| serve_http(own.clone(), request));
+                let http = hyper::server::conn::http1::Builder::new();
+                let _ = http.serve_connection(TokioIo::new(tcp), service).await;
+            });
+            shared
+                .connections
+                .lock()
+                .unwrap()
+                .push(connection.abort_handle());
+        }
+    });
+    (collector, server)
+}
+
+/// [`http_on`] a free port, for as long as the test runs.
+pub(crate) async fn http() -> Collector {
+    http_on(TcpListener::bind("127.0.0.1:0").await.unwrap())
+        .await
+        .0
+}
+
+async fn serve_http(
+    collector: Collector,
+    request: Request<hyper::body::Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (mut head, body) = request.into_parts();
+    let mut body = body.collect().await.unwrap().to_bytes();
+    if head
+        .headers
+        .get("content-encoding")
+        .is_some_and(|v| v == "gzip")
+    {
+        let mut plain = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*body), &mut plain).unwrap();
+        body = plain.into();
+    }
+    head.headers
+        .insert("test-path", head.uri.to_string().parse().unwrap());
+    let request = ExportTraceServiceRequest::decode(body).unwrap();
+    let reply = |status: u16, body: Vec<u8>| {
+        Response::builder()
+            .status(status)
+            .body(Full::new(Bytes::from(body)))
+            .unwrap()
+    };
+    Ok(match collector.answer(head.headers, request) {
+        Answer::Accept => reply(200, response(0).encode_to_vec()),
+        Answer::Partial(n) => reply(200, response(n).encode_to_vec()),
+        Answer::Flood(n) => reply(200, vec![0; n]),
+        Answer::Hang => std::future::pending().await,
+        Answer::Refuse(status, headers) => {
+            let mut answer = reply(status, b"go away".to_vec());
+            for (name, value) in headers {
+                answer.headers_mut().insert(name, value.parse().unwrap());
+            }
+            answer
+        }
+    })
+}
+
+/// A collector over gRPC.
+pub(crate) async fn grpc() -> Collector {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let collector = Collector::new(listener.local_addr().unwrap());
+    let service = TraceServiceServer::new(collector.clone())
+        .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    let server = tonic::transport::Server::builder().add_service(service);
+    tokio::spawn(server.serve_with_incoming(incoming));
+    collector
+}
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        let (metadata, _, request) = request.into_parts();
+        match self.answer(metadata.into_headers(), request) {
+            Answer::Accept | Answer::Flood(_) => Ok(tonic::Response::new(response(0))),
+            Answer::Partial(n) => Ok(tonic::Response::new(response(n))),
+            Answer::Hang => std::future::pending().await,
+            Answer::Refuse(code, _) => Err(tonic::Status::new(
+                tonic::Code::from(i32::from(code)),
+                "go away",
+            )),
+        }
+    }
+}
+
+/// Settings for a collector.
+pub(crate) fn towards(collector: &Collector, protocol: Protocol) -> Export {
+    Export {
+        endpoint: Some(format!("http://{}", collector.address)),
+        protocol,
+        ..settings()
+    }
+}
+
+/// The stock exporter, as a reference: records through the SDK's types and opentelemetry-otlp.
+pub(crate) mod stock {
+    use super::*;
+    use crate::trace::span::Value;
+    use opentelemetry::trace::{
+        Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState,
+    };
+    use opentelemetry::{Array, InstrumentationScope, KeyValue};
+    use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
+    use opentelemetry_sdk::Resource;
+    use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    /// What opentelemetry-otlp posts for these records.
+    pub(crate) fn export(records: &[Box<Record>], resource: &[(String, String)]) -> Bytes {
+        #[derive(Clone, Debug, Default)]
+        struct Kept(Arc<Mutex<Bytes>>);
+        #[async_trait::async_trait]
+        impl opentelemetry_http::HttpClient for Kept {
+            async fn send_bytes(
+                &self,
+                request: Request<Bytes>,
+            ) -> Result<Response<Bytes>, opentelemetry_http::HttpError> {
+                *self.0.lock().unwrap() = request.into_body();
+                Ok(Response::new(Bytes::new()))
+            }
+        }
+        let kept = Kept::default();
+        let mut exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_http_client(kept.clone())
+            .with_endpoint("http://localhost:1/v1/traces")
+            .build()
+            .unwrap();
+        exporter.set_resource(&sdk_resource(resource));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let batch = records.iter().map(|record| span_data(record)).collect();
+        runtime.block_on(exporter.export(batch)).unwrap();
+        std::mem::take(&mut *kept.0.lock().unwrap())
+    }
+
+    /// The same work without the exporter around it, for measuring.
+    pub(crate) fn encode(records: &[Box<Record>], resource: &[(String, String)]) -> Vec<u8> {
+        let resource = (&sdk_resource(resource)).into();
+        let batch = records.iter().map(|record| span_data(record)).collect();
+        let group = opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
+        ExportTraceServiceRequest {
+            resource_spans: group(batch, &resource),
+        }
+        .encode_to_vec()
+    }
+
+    fn sdk_resource(resource: &[(String, String)]) -> Resource {
+        let attributes = resource
+            .iter()
+            .map(|(k, v)| KeyValue::new(k.clone(), v.clone()));
+        Resource::builder_empty()
+            .with_attributes(attributes)
+            .build()
+    }
+
+    fn at(unix_nanos: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(unix_nanos)
+    }
+
+    fn span_context(context: &Context, remote: bool) -> SpanContext {
+        let state = context.tracestate.as_ref().and_then(|s| s.to_str().ok());
+        let state: TraceState = state.unwrap_or_default().parse().unwrap_or_default();
+        let flags = TraceFlags::new(context.flags.bits());
+        SpanContext::new(context.trace_id, context.span_id, flags, remote, state)
+    }
+
+    fn key_values(list: &[(crate::trace::span::Key, Value)]) -> Vec<KeyValue> {
+        let value = |value: &Value| match value {
+            Value::Static(text) => opentelemetry::Value::from(*text),
+            Value::Shared(text) => opentelemetry::Value::from(text.to_string()),
+            Value::Text(text) => opentelemetry::Value::from(text.clone()),
+            Value::Int(number) => opentelemetry::Value::from(*number),
+            Value::Float(number) => opentelemetry::Value::from(*number),
+            Value::Bool(truth) => opentelemetry::Value::from(*truth),
+            Value::List(texts) => {
+                let texts = texts.iter().map(|text| text.clone().into()).collect();
+                opentelemetry::Value::Array(Array::String(texts))
+            }
+        };
+        let pairs = list.iter();
+        pairs
+            .map(|(k, v)| KeyValue::new(k.as_str().to_owned(), value(v)))
+            .collect()
+    }
+
+    /// A record as the SDK would have it.
+    pub(crate) fn span_data(record: &Record) -> SpanData {
+        let mut events = SpanEvents::default();
+        events.dropped_count = record.dropped_events;
+        events.events.extend(record.events.iter().map(|event| {
+            Event::new(
+                event.name,
+                at(event.unix_nanos),
+                key_values(&event.attributes),
+                0,
+            )
+        }));
+        let mut links = SpanLinks::default();
+        let link = |context| Link::new(span_context(context, true), Vec::new(), 0);
+        links.links.extend(record.links.iter().map(link));
+        let schema = crate::trace::semconv::SCHEMA_URL;
+        SpanData {
+            span_context: span_context(&record.context, false),
+            parent_span_id: record.parent_span_id.unwrap_or(SpanId::INVALID),
+            parent_span_is_remote: record.parent_is_remote,
+            span_kind: match record.kind {
+                Kind::Server => SpanKind::Server,
+                Kind::Client => SpanKind::Client,
+            },
+            name: record.name.text(),
+            start_time: at(record.start_unix_nanos),
+            end_time: at(record.end_unix_nanos),
+            attributes: key_values(&record.attributes),
+            dropped_attributes_count: record.dropped_attributes,
+            events,
+            links,
+            status: match &record.error {
+                Some(text) => Status::error(text.to_string()),
+                None => Status::Unset,
+            },
+            instrumentation_scope: InstrumentationScope::builder("hopspan")
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .with_schema_url(schema)
+                .build(),
+        }
+    }
+}

@@ -8,12 +8,17 @@
 mod api;
 pub mod client;
 mod document;
+mod fault;
+#[cfg(test)]
+mod fixture;
 mod listen;
 mod receiver;
 pub mod span;
 pub mod store;
 pub mod summary;
 pub mod tree;
+pub mod units;
+pub mod verdict;
 pub mod waterfall;
 
 use std::net::SocketAddr;

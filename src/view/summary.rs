@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::verdict::Verdict;
 use super::waterfall::{Waterfall, decimal};
 
 /// What the list says of a trace.
@@ -24,10 +25,14 @@ pub struct Summary {
     pub spans: usize,
     /// Spans that failed.
     pub error_spans: usize,
+    /// Failures by origin, recovered ones included.
+    pub failures: usize,
     /// Parents that are not here (yet).
     pub missing: usize,
     /// Whether the trace as a whole failed: a failure that was recovered does not count.
     pub failed: bool,
+    /// What is said of it.
+    pub verdict: Option<Verdict>,
 }
 
 impl Summary {
@@ -43,8 +48,10 @@ impl Summary {
             services: waterfall.services.clone(),
             spans: waterfall.rows.len(),
             error_spans: waterfall.error_spans,
+            failures: waterfall.failures,
             missing: waterfall.missing,
-            failed: waterfall.error_spans > 0,
+            failed: waterfall.failed,
+            verdict: waterfall.verdict.clone(),
         }
     }
 }

@@ -3,12 +3,14 @@
 //! Nothing is left out: there is one row for every span. What is odd (a parent that is not here, a circle of parents) is
 //! drawn and said. Times are drawn as they came: clocks that differ show as they are.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::span::{self, Kind, Span, Status};
 use super::tree::{Top, Tree};
+use super::verdict::{self, Verdict};
 
 /// A laid out trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,12 @@ pub struct Waterfall {
     pub services: Vec<String>,
     /// Spans that failed.
     pub error_spans: usize,
+    /// Failures by origin, recovered ones included.
+    pub failures: usize,
+    /// Whether the trace as a whole failed.
+    pub failed: bool,
+    /// What is said of it.
+    pub verdict: Option<Verdict>,
     /// Parents that spans name and that are not here (yet).
     pub missing: usize,
     /// Spans that were received and not kept, since the trace was too large.
@@ -45,6 +53,8 @@ pub struct Row {
     pub service: String,
     /// Its kind.
     pub kind: Kind,
+    /// It is hopspan's call to the app behind it, a part of the service's own time.
+    pub to_app: bool,
     /// Its name.
     pub name: String,
     /// Start, nanoseconds after the start of the trace.
@@ -53,6 +63,8 @@ pub struct Row {
     pub duration_ns: u64,
     /// Whether it failed.
     pub error: bool,
+    /// Whether the trace broke here.
+    pub origin: bool,
     /// HTTP status.
     pub status_code: Option<u16>,
     /// `error.type`.
@@ -78,26 +90,33 @@ pub fn lay_out(spans: &[Arc<Span>], not_kept: u64) -> Option<Waterfall> {
     let first = &tree.nodes.first()?.span;
     let start = first.start_unix_nanos;
     let end = spans.iter().map(|span| span.end_unix_nanos).max()?;
+    let judgement = verdict::judge(&tree);
     let rows: Vec<Row> = tree
         .walk()
         .into_iter()
         .filter_map(|(place, depth)| {
             let node = tree.node(place)?;
-            Some(row(&node.span, depth, node.top, start))
+            let mut row = row(&node.span, depth, node.top, start);
+            row.to_app = verdict::is_to_app(&tree, place);
+            row.origin = judgement.origin == Some(place);
+            Some(row)
         })
         .collect();
-    let mut services: Vec<String> = Vec::new();
-    for row in &rows {
-        if !services.contains(&row.service) {
-            services.push(row.service.clone());
-        }
-    }
+    let mut seen = HashSet::new();
+    let services = rows
+        .iter()
+        .filter(|row| seen.insert(row.service.as_str()))
+        .map(|row| row.service.clone())
+        .collect();
     Some(Waterfall {
         trace_id: first.trace_id.to_string(),
         start_unix_nano: start,
         duration_ns: end.saturating_sub(start),
         services,
         error_spans: rows.iter().filter(|row| row.error).count(),
+        failures: judgement.failures,
+        failed: judgement.failed,
+        verdict: judgement.verdict,
         missing: tree.missing(),
         not_kept,
         rows,
@@ -112,10 +131,12 @@ fn row(span: &Arc<Span>, depth: usize, top: Option<Top>, start: u64) -> Row {
         depth,
         service: span.service().to_owned(),
         kind: span.kind,
+        to_app: false,
         name: span.name.to_string(),
         start_ns: span.start_unix_nanos.saturating_sub(start),
         duration_ns: span.duration(),
         error: span.failed(),
+        origin: false,
         status_code: span.status_code(),
         error_type: text(span::ERROR_TYPE),
         error_message: match &span.status {

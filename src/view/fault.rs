@@ -1,0 +1,77 @@
+//! What an `error.type` says about where a call failed.
+//!
+//! Known are hopspan's own names (RFC 9209), errno names, and exception names that instrumentations write. What is
+//! unknown is no evidence for anything.
+
+use super::span::{ERROR_TYPE, Span, Status};
+
+/// How a span failed, as far as its `error.type` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// No connection was made: the peer never saw the call.
+    NoConnection(&'static str),
+    /// Whoever waited stopped waiting.
+    GaveUp,
+    /// The peer closed or broke the connection.
+    Closed,
+    /// It was answered (the type is a status), or nothing is known.
+    Other,
+}
+
+/// How `span` failed.
+pub(super) fn of(span: &Span) -> Fault {
+    match span.text(ERROR_TYPE).unwrap_or("") {
+        "connection_refused" | "ECONNREFUSED" | "ConnectionRefusedError" => {
+            Fault::NoConnection("refused")
+        }
+        "connection_timeout" | "ConnectTimeout" | "ETIMEDOUT" => Fault::NoConnection("timed out"),
+        "dns_error" | "dns_timeout" | "ENOTFOUND" | "EAI_AGAIN" | "gaierror" => {
+            Fault::NoConnection("name not found")
+        }
+        "destination_unavailable"
+        | "destination_ip_unroutable"
+        | "EHOSTUNREACH"
+        | "ENETUNREACH" => Fault::NoConnection("unreachable"),
+        "destination_not_found" => Fault::NoConnection("no such destination"),
+        "proxy_loop_detected" => Fault::NoConnection("it would loop"),
+        "tls_protocol_error" | "tls_certificate_error" | "tls_alert_received" => {
+            Fault::NoConnection("TLS failed")
+        }
+        "cancelled"
+        | "http_response_timeout"
+        | "connection_read_timeout"
+        | "timeout"
+        | "ReadTimeout"
+        | "TimeoutError" => Fault::GaveUp,
+        "connection_terminated"
+        | "http_response_incomplete"
+        | "http_protocol_error"
+        | "ECONNRESET"
+        | "ConnectionResetError"
+        | "EPIPE" => Fault::Closed,
+        _ => Fault::Other,
+    }
+}
+
+/// Whether the caller left, which is a consequence for all that happens below.
+pub(super) fn cancelled(span: &Span) -> bool {
+    span.text(ERROR_TYPE) == Some("cancelled")
+}
+
+/// What is known of why `span` failed, in a few words.
+pub(super) fn why(span: &Span) -> Option<String> {
+    let message = match &span.status {
+        Status::Error(message) if !message.is_empty() => Some(&**message),
+        _ => None,
+    };
+    let why = span.text(ERROR_TYPE).or(message)?;
+    Some(shortened(why, 60))
+}
+
+/// At most `limit` characters, with an ellipsis where it was longer.
+pub(super) fn shortened(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or("")),
+    }
+}

@@ -8,6 +8,7 @@
 mod api;
 pub mod client;
 mod document;
+mod doors;
 mod fault;
 #[cfg(test)]
 mod fixture;
@@ -16,6 +17,7 @@ mod receiver;
 pub mod span;
 pub mod store;
 pub mod summary;
+pub mod terminal;
 pub mod tree;
 pub mod units;
 pub mod verdict;
@@ -30,8 +32,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Address;
-pub use listen::BindError;
-use listen::{Door, Doors};
+use doors::Doors;
+pub use listen::{BindError, Door};
 use store::{Limits, Store};
 
 /// How long open requests may finish after the stop.
@@ -140,7 +142,7 @@ impl Viewer {
         let tracker = TaskTracker::new();
         for (door, listener) in self.listeners {
             let doors = Arc::clone(&self.doors);
-            tracker.spawn(listen::serve(
+            tracker.spawn(doors::serve(
                 door,
                 listener,
                 doors,

@@ -78,6 +78,11 @@ impl Listener {
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
+
+    /// The socket, for servers with an accept loop of their own (the viewer).
+    pub fn into_inner(self) -> TcpListener {
+        self.inner
+    }
 }
 
 /// Binds a TCP address. Names are resolved; the first address that can be bound is taken.

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
-use super::listen::{plain, respond};
+use super::doors::{plain, respond};
 use super::store::{Found, Snapshot, Store};
 use super::summary::Summary;
 use super::waterfall::lay_out;

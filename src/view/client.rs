@@ -1,6 +1,6 @@
 //! What `hopspan trace` does: asks a running viewer over HTTP and prints the answer, drawn or as JSON.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,8 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::summary::Summary;
+use super::terminal::{self, ColorWhen, Style, paint};
+use super::waterfall::Waterfall;
 use crate::config::Address;
 
 /// To connect; the viewer is near.
@@ -40,6 +42,10 @@ pub struct TraceArgs {
     pub viewer: Address,
     /// The API's JSON instead of a drawing.
     pub json: bool,
+    /// Without Unicode.
+    pub ascii: bool,
+    /// When to use colour.
+    pub color: ColorWhen,
 }
 
 /// Why nothing could be printed, in words for the user.
@@ -78,17 +84,38 @@ pub enum TraceError {
 /// # Errors
 /// No viewer, no such trace, or output that fails; the message says what to do.
 pub async fn run_trace(args: TraceArgs, out: &mut impl Write) -> Result<(), TraceError> {
-    let text = fetch(&args).await?;
-    match print(&args, &text, out) {
-        Err(TraceError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
+    // What `out` is cannot be seen from here; it is standard output, or a test's buffer.
+    let columns = if std::io::stdout().is_terminal() {
+        terminal_size::terminal_size().map(|(columns, _)| usize::from(columns.0))
+    } else {
+        None
+    };
+    let style = Style::detect(args.color, args.ascii, columns, |name| {
+        std::env::var(name).ok()
+    });
+    print_trace(&args, &style, out).await
 }
 
-fn print(_args: &TraceArgs, text: &str, out: &mut impl Write) -> Result<(), TraceError> {
-    writeln!(out, "{text}")
-        .and_then(|()| out.flush())
-        .map_err(TraceError::Output)
+/// [`run_trace`] in a given style.
+///
+/// # Errors
+/// As [`run_trace`].
+pub async fn print_trace(
+    args: &TraceArgs,
+    style: &Style,
+    out: &mut impl Write,
+) -> Result<(), TraceError> {
+    let json = fetch(args).await?;
+    let text = if args.json {
+        format!("{}\n", paint::clean_json(&json))
+    } else {
+        terminal::draw(&parse::<Waterfall>(&args.viewer, &json)?, style)
+    };
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(TraceError::Output),
+    }
 }
 
 /// The JSON of the trace asked for.

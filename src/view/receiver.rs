@@ -23,7 +23,7 @@ use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service;
 
-use super::listen::respond;
+use super::doors::respond;
 use super::span::from_otlp;
 use super::store::Store;
 

@@ -14,6 +14,8 @@ use super::tree::{Top, Tree};
 
 /// Scope name of hopspan's own spans.
 const HOPSPAN: &str = "hopspan";
+/// Gaps that are crossed on the way down.
+const MAX_GAPS: usize = 4;
 
 /// What kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,7 +242,10 @@ fn descend(tree: &Tree, top: usize) -> Vec<usize> {
 /// between the two is most likely the call: goes on there. Returns the last part of the chain and the gaps crossed.
 fn across_gaps(tree: &Tree, tops: &[FailingTop], chain: Vec<usize>) -> (Vec<usize>, usize) {
     let mut parts = vec![chain];
-    while let Some(end) = parts.last().and_then(|part| part.last()).copied() {
+    // Gaps within gaps are guesses on guesses.
+    while parts.len() <= MAX_GAPS
+        && let Some(end) = parts.last().and_then(|part| part.last()).copied()
+    {
         let Some(node) = tree.node(end) else { break };
         if fault::of(&node.span) != Fault::Other || refused(&node.span) {
             break;

@@ -4,6 +4,7 @@ mod fixture;
 
 use fixture::{Running, request, span};
 use hopspan::view::client::{self, TraceArgs, Which};
+use hopspan::view::terminal::ColorWhen;
 
 #[tokio::test]
 async fn takes_spans_over_grpc_and_http_into_one_trace() {
@@ -37,6 +38,8 @@ async fn the_client_prints_json() {
             which,
             viewer: viewer.addresses.page.into(),
             json: true,
+            ascii: false,
+            color: ColorWhen::Never,
         };
         client::run_trace(args, &mut out).await.unwrap();
         let trace: serde_json::Value = serde_json::from_slice(&out).unwrap();

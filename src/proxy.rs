@@ -11,10 +11,12 @@
 
 pub mod body;
 pub mod connect;
+pub mod forwarding;
 pub mod listener;
 pub mod pool;
 pub mod server;
 pub mod stamped;
+pub mod tunnel;
 
 mod holder;
 mod resolve;

@@ -1,0 +1,244 @@
+//! What a proxy must do to the head of a message: RFC 9110 section 7.6 and RFC 9112, as pure functions.
+//!
+//! [`request::validate`] refuses what could be read in two ways; [`clean_request`] and [`clean_response`] make of a
+//! head what the other side should see; [`forwarded::add`] tells the app who called. Bodies, and fields with a meaning
+//! to tracing, are not touched.
+//!
+//! Framing is always written anew by hyper and never copied, which ends most smuggling: `Transfer-Encoding` goes away
+//! here, and hyper adds its own.
+
+use http::header::{self, Entry};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+
+pub mod forwarded;
+pub mod request;
+
+/// Fields that never pass, besides those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    // First, and read before it is removed.
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    // For us, not for the next server; forwarding it would give it credentials that are not its own.
+    header::PROXY_AUTHORIZATION,
+    // Belongs to `Upgrade: h2c`, which ends here.
+    HeaderName::from_static("http2-settings"),
+    // Answered here: hyper sends the 100 when the body is first read, and the upstream gets the body at once.
+    header::EXPECT,
+];
+
+/// A protocol that may be switched to. `h2c` is not among them: its tunnel would hide requests from everything here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// RFC 6455.
+    WebSocket,
+}
+
+/// Makes of a request what the upstream should see: origin-form, `Host` from the authority, own version, no hop-by-hop
+/// fields, no trailers (an h1 app reads their names as fields that a trusted proxy has checked). Says which upgrade the
+/// client asks for; the fields for it are kept.
+///
+/// `protect`: more fields that a client's `Connection` cannot remove.
+pub fn clean_request<B>(request: &mut Request<B>, protect: &[HeaderName]) -> Option<Upgrade> {
+    if request.method() != Method::CONNECT {
+        to_origin_form(request);
+    }
+    let upgrade = match (request.method(), request.version()) {
+        (&Method::GET, Version::HTTP_11) => upgrade_of(request.headers()),
+        _ => None,
+    };
+    // Without Host it cannot be an HTTP/1.1 request: load balancers check health like this.
+    if request.headers().contains_key(header::HOST) {
+        *request.version_mut() = Version::HTTP_11;
+    }
+    strip_hop_by_hop(request.headers_mut(), protect);
+    request.headers_mut().remove(header::TRAILER);
+    if let Some(upgrade) = upgrade {
+        set_upgrade(request.headers_mut(), upgrade);
+    }
+    upgrade
+}
+
+/// What is wrong with a response: an upstream's fault, to be answered 502.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadResponse(pub &'static str);
+
+/// Makes of a response what the client should see. `asked`: the upgrade that the request asked for.
+///
+/// # Errors
+/// A switch of protocols that nobody asked for, or framing that could be read in two ways (RFC 9112 section 6.3).
+pub fn clean_response<B>(
+    response: &mut Response<B>,
+    asked: Option<Upgrade>,
+) -> Result<(), BadResponse> {
+    let status = response.status();
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    if switches && (asked.is_none() || upgrade_of(response.headers()) != asked) {
+        return Err(BadResponse("it switches protocols unasked"));
+    }
+    let headers = response.headers_mut();
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        if !is_just_chunked(headers) {
+            return Err(BadResponse("its transfer-encoding is not just chunked"));
+        }
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(BadResponse(
+                "it has both transfer-encoding and content-length",
+            ));
+        }
+    }
+    if status == StatusCode::NO_CONTENT || switches {
+        // RFC 9110 section 8.6: must not be sent with these.
+        headers.remove(header::CONTENT_LENGTH);
+    } else if let Entry::Occupied(mut lengths) = headers.entry(header::CONTENT_LENGTH)
+        && lengths.iter().count() > 1
+    {
+        // hyper has refused lines that differ.
+        let one = lengths.get().clone();
+        lengths.insert(one);
+    }
+    strip_hop_by_hop(headers, &[]);
+    if let (true, Some(upgrade)) = (switches, asked) {
+        set_upgrade(headers, upgrade);
+    }
+    *response.version_mut() = Version::HTTP_11;
+    Ok(())
+}
+
+/// Removes the fields that are for one connection only (RFC 9110 section 7.6.1): those known, and those that
+/// `Connection` names, except what must not be removable by a client: see [`is_protected`]. `TE: trailers` stays.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, protect: &[HeaderName]) {
+    let mut found: u16 = 0;
+    for name in headers.keys() {
+        if let Some(at) = HOP_BY_HOP.iter().position(|known| known == name) {
+            found |= 1 << at;
+        }
+    }
+    if found == 0 {
+        return;
+    }
+    let trailers = has_token(headers, &header::TE, "trailers");
+    let mut nominated = Vec::new();
+    if let Entry::Occupied(connection) = headers.entry(header::CONNECTION) {
+        for value in connection.iter() {
+            nominated.extend(tokens(value).filter_map(|token| nominated_field(token, protect)));
+        }
+    }
+    for (at, name) in HOP_BY_HOP.iter().enumerate() {
+        if found & (1 << at) != 0 {
+            headers.remove(name);
+        }
+    }
+    for name in nominated {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        // RFC 9110 section 10.1.4: whoever sends TE must name it.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+fn nominated_field(token: &str, protect: &[HeaderName]) -> Option<HeaderName> {
+    // What nearly every `Connection` says, without parsing a name.
+    if ["keep-alive", "close", "upgrade", "te"]
+        .iter()
+        .any(|known| token.eq_ignore_ascii_case(known))
+    {
+        return None;
+    }
+    let name = HeaderName::from_bytes(token.as_bytes()).ok()?;
+    (!is_protected(&name) && !protect.contains(&name)).then_some(name)
+}
+
+/// Fields that `Connection` cannot remove: those that route, frame, or tell the app who called, and trace context. A
+/// client could otherwise undo what proxies before have set (Traefik CVE-2024-45410).
+pub fn is_protected(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    text.starts_with("x-forwarded-")
+        || text.starts_with("x-b3-")
+        || matches!(
+            text,
+            "host"
+                | "content-length"
+                | "content-type"
+                | "content-encoding"
+                | "forwarded"
+                | "via"
+                | "x-real-ip"
+                | "x-request-id"
+                | "traceparent"
+                | "tracestate"
+                | "baggage"
+                | "b3"
+                | "uber-trace-id"
+        )
+}
+
+/// The upgrade these fields ask for or grant, if it is one that may pass.
+pub fn upgrade_of(headers: &HeaderMap) -> Option<Upgrade> {
+    if !headers.contains_key(header::UPGRADE) {
+        return None;
+    }
+    let asked = has_token(headers, &header::UPGRADE, "websocket")
+        && has_token(headers, &header::CONNECTION, "upgrade");
+    asked.then_some(Upgrade::WebSocket)
+}
+
+/// Writes the fields of an upgrade again after [`strip_hop_by_hop`].
+pub fn set_upgrade(headers: &mut HeaderMap, upgrade: Upgrade) {
+    let Upgrade::WebSocket = upgrade;
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    // Named by a `Connection` that now says otherwise.
+    headers.remove(header::TE);
+}
+
+/// Absolute-form to origin-form (RFC 9112 section 3.2): the authority replaces whatever `Host` said.
+pub fn to_origin_form<B>(request: &mut Request<B>) {
+    if request.uri().authority().is_none() {
+        return;
+    }
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    let host = parts
+        .authority
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    (parts.scheme, parts.authority) = (None, None);
+    // A path alone is always a URI.
+    *request.uri_mut() = http::Uri::from_parts(parts).unwrap_or_default();
+    if let Some(host) = host {
+        request.headers_mut().insert(header::HOST, host);
+    }
+}
+
+fn is_just_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    first.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(tokens)
+        .any(|token| token.eq_ignore_ascii_case(wanted))
+}
+
+/// The members of a list of tokens (RFC 9110 section 5.6.1).
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value
+        .to_str()
+        .unwrap_or("")
+        .split(',')
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

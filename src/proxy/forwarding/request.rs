@@ -1,0 +1,199 @@
+//! Which requests are refused before anything else looks at them, and where one wants to go.
+//!
+//! hyper has already refused what is not HTTP, differing `Content-Length`s, and a `Transfer-Encoding` that does not end
+//! in `chunked` or comes with HTTP/1.0. It takes `Transfer-Encoding` with `Content-Length`, drops the latter before
+//! anybody sees it, and closes the connection afterwards: RFC 9112 section 6.1 allows that.
+
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
+
+use super::upgrade_of;
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct BadRequest {
+    /// What to answer.
+    pub status: StatusCode,
+    /// One clause, for the response and the log.
+    pub why: &'static str,
+}
+
+const fn bad(why: &'static str) -> BadRequest {
+    BadRequest {
+        status: StatusCode::BAD_REQUEST,
+        why,
+    }
+}
+
+/// Where a request wants to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Whether the target's scheme is `https` (absolute-form only).
+    pub https: bool,
+    /// Name or IP literal, without brackets.
+    pub host: &'a str,
+    /// The port given, else the scheme's.
+    pub port: u16,
+    /// As in the request; `/` where there is none; empty with CONNECT.
+    pub path_and_query: &'a str,
+}
+
+/// Refuses what two servers could read in two ways.
+///
+/// # Errors
+/// Says what to answer; whoever answers should close the connection, since the framing may be in doubt.
+pub fn validate<B>(request: &Request<B>) -> Result<(), BadRequest> {
+    let headers = request.headers();
+    let host = only_host(headers, request.version())?;
+    if let Some(host) = host {
+        check_authority(host.as_bytes(), true)?;
+    }
+    if let Some(authority) = request.uri().authority() {
+        check_authority(authority.as_str().as_bytes(), false)?;
+    }
+    match request.uri().scheme_str() {
+        None | Some("http" | "https") => {}
+        Some(_) => return Err(bad("the target's scheme is neither http nor https")),
+    }
+    let transfer_encoding = headers.contains_key(header::TRANSFER_ENCODING);
+    if transfer_encoding {
+        if request.version() < Version::HTTP_11 {
+            return Err(bad("HTTP/1.0 has no transfer-encoding"));
+        }
+        if !super::is_just_chunked(headers) {
+            return Err(bad("the transfer-encoding is not just chunked"));
+        }
+    }
+    let length = content_length(headers, transfer_encoding)?;
+    expectation(headers)?;
+    let body = transfer_encoding || length > 0;
+    if body && (request.method() == Method::CONNECT || upgrade_of(headers).is_some()) {
+        return Err(bad("a request to switch protocols has no body"));
+    }
+    Ok(())
+}
+
+fn only_host(headers: &HeaderMap, version: Version) -> Result<Option<&HeaderValue>, BadRequest> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad("there is more than one Host"));
+    }
+    if host.is_none() && version >= Version::HTTP_11 {
+        return Err(bad("there is no Host"));
+    }
+    Ok(host)
+}
+
+/// Host and port as RFC 3986 section 3.2 spells them; an empty `Host` is allowed (RFC 9110 section 7.2), user
+/// information is not (section 4.2.4).
+fn check_authority(authority: &[u8], may_be_empty: bool) -> Result<(), BadRequest> {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
+    if !authority.iter().all(allowed) {
+        return Err(bad("the host has characters that no host has"));
+    }
+    let Ok(authority) = std::str::from_utf8(authority) else {
+        return Err(bad("the host has characters that no host has"));
+    };
+    if authority.is_empty() && may_be_empty {
+        return Ok(());
+    }
+    let (host, port) = split_authority(authority).ok_or(bad("the host is not one"))?;
+    if host.is_empty() {
+        return Err(bad("the host is empty"));
+    }
+    if port.is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err()) {
+        return Err(bad("the port is not one"));
+    }
+    Ok(())
+}
+
+/// Host without brackets, and what follows its colon.
+fn split_authority(authority: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (literal, port) = rest.split_once(']')?;
+        literal.parse::<std::net::Ipv6Addr>().ok()?;
+        return match port {
+            "" => Some((literal, None)),
+            _ => Some((literal, Some(port.strip_prefix(':')?))),
+        };
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    let plain = !host.contains(['[', ']']) && !port.is_some_and(|port| port.contains(':'));
+    plain.then_some((host, port))
+}
+
+fn content_length(headers: &HeaderMap, transfer_encoding: bool) -> Result<u64, BadRequest> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else {
+        return Ok(0);
+    };
+    if transfer_encoding {
+        return Err(bad("there are both transfer-encoding and content-length"));
+    }
+    if lengths.next().is_some() {
+        return Err(bad("there is more than one content-length"));
+    }
+    let digits = length.as_bytes();
+    let text = std::str::from_utf8(digits).unwrap_or("");
+    if digits.iter().all(u8::is_ascii_digit)
+        && let Ok(length) = text.parse()
+    {
+        return Ok(length);
+    }
+    Err(bad("the content-length is not a number"))
+}
+
+fn expectation(headers: &HeaderMap) -> Result<(), BadRequest> {
+    let mut expected = headers.get_all(header::EXPECT).iter();
+    let known = expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if known {
+        return Ok(());
+    }
+    Err(BadRequest {
+        status: StatusCode::EXPECTATION_FAILED,
+        why: "only 100-continue can be expected",
+    })
+}
+
+/// Where a validated request wants to go: the authority of its target where it has one, else `Host`.
+///
+/// # Errors
+/// There is neither, or CONNECT without a port.
+pub fn target<B>(request: &Request<B>) -> Result<Target<'_>, BadRequest> {
+    let uri = request.uri();
+    let connect = request.method() == Method::CONNECT;
+    let https = uri.scheme_str() == Some("https");
+    let authority = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .filter(|host| !host.is_empty())
+            .ok_or(bad("there is no host to go to"))?,
+    };
+    let (host, port) = split_authority(authority).ok_or(bad("the host is not one"))?;
+    let port = match port.filter(|port| !port.is_empty()) {
+        Some(port) => port.parse().map_err(|_| bad("the port is not one"))?,
+        None if connect => return Err(bad("CONNECT needs a port")),
+        None if https => 443,
+        None => 80,
+    };
+    Ok(Target {
+        https,
+        host,
+        port,
+        path_and_query: match uri.path_and_query() {
+            Some(path) => path.as_str(),
+            None if connect => "",
+            None => "/",
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! One row per way to say something twice.
+
+use super::*;
+
+fn request(target: &str, version: Version, lines: &[(&str, &str)]) -> Request<()> {
+    let mut builder = Request::builder().uri(target).version(version);
+    for (name, value) in lines {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).unwrap()
+}
+
+#[test]
+fn what_is_refused_and_what_is_not() {
+    const OK: u16 = 200;
+    let v11 = Version::HTTP_11;
+    let rows: &[(&str, Version, &[(&str, &str)], u16)] = &[
+        ("/", v11, &[("host", "a")], OK),
+        ("/", v11, &[("host", "")], OK),
+        ("/", v11, &[("host", "a:8080")], OK),
+        ("/", v11, &[("host", "[::1]:8080")], OK),
+        ("/", v11, &[("host", "my_service")], OK),
+        ("/", Version::HTTP_10, &[], OK),
+        ("*", v11, &[("host", "a")], OK),
+        ("http://b/", v11, &[("host", "a")], OK),
+        ("/", v11, &[], 400),
+        ("http://b/", v11, &[], 400),
+        ("/", v11, &[("host", "a"), ("host", "a")], 400),
+        ("/", v11, &[("host", "a"), ("host", "b")], 400),
+        ("/", v11, &[("host", "a b")], 400),
+        ("/", v11, &[("host", "a, b")], 400),
+        ("/", v11, &[("host", "a/b")], 400),
+        ("/", v11, &[("host", "u@a")], 400),
+        ("/", v11, &[("host", "a:b")], 400),
+        ("/", v11, &[("host", "a:1:2")], 400),
+        ("/", v11, &[("host", "a:99999")], 400),
+        ("/", v11, &[("host", ":80")], 400),
+        ("/", v11, &[("host", "[::1")], 400),
+        ("/", v11, &[("host", "[x]")], 400),
+        ("/", v11, &[("host", "a\\b")], 400),
+        ("/", v11, &[("host", "a?b")], 400),
+        ("http://u:p@b/", v11, &[("host", "a")], 400),
+        ("ftp://b/", v11, &[("host", "b")], 400),
+        (
+            "/",
+            v11,
+            &[("host", "a"), ("transfer-encoding", "chunked")],
+            OK,
+        ),
+        (
+            "/",
+            v11,
+            &[("host", "a"), ("transfer-encoding", "Chunked")],
+            OK,
+        ),
+        (
+            "/",
+            v11,
+            &[("host", "a"), ("transfer-encoding", "gzip, chunked")],
+            400,
+        ),
+        (
+            "/",
+            v11,
+            &[("host", "a"), ("transfer-encoding", "chunked, chunked")],
+            400,
+        ),
+        (
+            "/",
+            v11,
+            &[
+                ("host", "a"),
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked"),
+            ],
+            400,
+        ),
+        (
+            "/",
+            v11,
+            &[
+                ("host", "a"),
+                ("transfer-encoding", "chunked"),
+                ("content-length", "3"),
+            ],
+            400,
+        ),
+        (
+            "/",
+            Version::HTTP_10,
+            &[("transfer-encoding", "chunked")],
+            400,
+        ),
+        ("/", v11, &[("host", "a"), ("content-length", "3")], OK),
+        (
+            "/",
+            v11,
+            &[
+                ("host", "a"),
+                ("content-length", "3"),
+                ("content-length", "3"),
+            ],
+            400,
+        ),
+        ("/", v11, &[("host", "a"), ("content-length", "3, 3")], 400),
+        ("/", v11, &[("host", "a"), ("content-length", "+3")], 400),
+        ("/", v11, &[("host", "a"), ("content-length", "")], 400),
+        (
+            "/",
+            v11,
+            &[("host", "a"), ("content-length", "99999999999999999999")],
+            400,
+        ),
+        ("/", v11, &[("host", "a"), ("expect", "100-Continue")], OK),
+        ("/", v11, &[("host", "a"), ("expect", "tea")], 417),
+        (
+            "/",
+            v11,
+            &[("host", "a"), ("expect", "100-continue, tea")],
+            417,
+        ),
+        (
+            "/",
+            v11,
+            &[
+                ("host", "a"),
+                ("upgrade", "websocket"),
+                ("connection", "upgrade"),
+            ],
+            OK,
+        ),
+        (
+            "/",
+            v11,
+            &[
+                ("host", "a"),
+                ("upgrade", "websocket"),
+                ("connection", "upgrade"),
+                ("content-length", "0"),
+            ],
+            OK,
+        ),
+        (
+            "/",
+            v11,
+            &[
+                ("host", "a"),
+                ("upgrade", "websocket"),
+                ("connection", "upgrade"),
+                ("content-length", "1"),
+            ],
+            400,
+        ),
+        (
+            "/",
+            v11,
+            &[
+                ("host", "a"),
+                ("upgrade", "h2c"),
+                ("connection", "upgrade"),
+                ("content-length", "1"),
+            ],
+            OK,
+        ),
+    ];
+    let mut ran = 0;
+    for (target, version, lines, expected) in rows {
+        let got = match validate(&request(target, *version, lines)) {
+            Ok(()) => OK,
+            Err(error) => error.status.as_u16(),
+        };
+        assert_eq!(got, *expected, "{target} {lines:?}");
+        ran += 1;
+    }
+    assert_eq!(ran, 46);
+}
+
+#[test]
+fn targets() {
+    let rows = [
+        ("GET", "/x?y", "a", Some((false, "a", 80, "/x?y"))),
+        ("GET", "/", "[::1]:8080", Some((false, "::1", 8080, "/"))),
+        ("GET", "/", "a:", Some((false, "a", 80, "/"))),
+        ("OPTIONS", "*", "a", Some((false, "a", 80, "*"))),
+        ("GET", "http://b:81/x", "a", Some((false, "b", 81, "/x"))),
+        ("GET", "https://b", "a", Some((true, "b", 443, "/"))),
+        ("CONNECT", "b:443", "b:443", Some((false, "b", 443, ""))),
+        ("CONNECT", "b", "b", None),
+        ("GET", "/", "", None),
+    ];
+    let mut ran = 0;
+    for (method, uri, host, expected) in rows {
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("host", host)
+            .body(())
+            .unwrap();
+        let got = target(&request)
+            .ok()
+            .map(|t| (t.https, t.host, t.port, t.path_and_query));
+        assert_eq!(got, expected, "{method} {uri} {host}");
+        ran += 1;
+    }
+    assert_eq!(ran, 9);
+}

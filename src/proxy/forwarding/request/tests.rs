@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// Target, version, fields, and the status it is answered with.
+type Row = (
+    &'static str,
+    Version,
+    &'static [(&'static str, &'static str)],
+    u16,
+);
+
 fn request(target: &str, version: Version, lines: &[(&str, &str)]) -> Request<()> {
     let mut builder = Request::builder().uri(target).version(version);
     for (name, value) in lines {
@@ -14,7 +22,7 @@ fn request(target: &str, version: Version, lines: &[(&str, &str)]) -> Request<()
 fn what_is_refused_and_what_is_not() {
     const OK: u16 = 200;
     let v11 = Version::HTTP_11;
-    let rows: &[(&str, Version, &[(&str, &str)], u16)] = &[
+    let rows: &[Row] = &[
         ("/", v11, &[("host", "a")], OK),
         ("/", v11, &[("host", "")], OK),
         ("/", v11, &[("host", "a:8080")], OK),

@@ -15,7 +15,9 @@ mod encode;
 mod endpoint;
 mod grpc;
 mod http;
+mod ledger;
 mod queue;
+mod size;
 mod transport;
 mod worker;
 
@@ -25,7 +27,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use queue::{Dropped, Ledger, Queue, Status};
+pub use ledger::{Dropped, Ledger, Status};
+pub use queue::Queue;
 pub use worker::{Flushed, Worker};
 
 use crate::config::Export;

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -17,6 +18,9 @@ use tokio_rustls::TlsConnector;
 use super::ExportError;
 use super::endpoint::Endpoint;
 use crate::config::{Export, Protocol};
+
+/// How long one address of several may take: the first may be one that swallows packets.
+const PER_ADDRESS: Duration = Duration::from_secs(3);
 
 /// A byte stream, plain or TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -68,9 +72,10 @@ impl Dialer {
     async fn tcp(&self) -> io::Result<TcpStream> {
         let mut last = None;
         for address in tokio::net::lookup_host((&*self.host, self.port)).await? {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(error) => last = Some(error),
+            match tokio::time::timeout(PER_ADDRESS, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => return Ok(tcp),
+                Ok(Err(error)) => last = Some(error),
+                Err(_) => last = Some(io::ErrorKind::TimedOut.into()),
             }
         }
         Err(last.unwrap_or_else(|| io::Error::other("the name has no address")))

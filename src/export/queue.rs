@@ -5,7 +5,6 @@
 //! All counting is done under the same lock, so that a [`Ledger`] is exact at every instant.
 
 use std::collections::VecDeque;
-use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,111 +12,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
+use super::ledger::{Dropped, Ledger, Status};
+use super::size::estimate;
 use crate::config::Export;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Outcome;
-use crate::trace::span::{Record, Sink, Value};
-
-/// Why spans were dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dropped {
-    /// The queue was full; the oldest went.
-    QueueFull,
-    /// The collector refused them for good, all or some (partial success).
-    Rejected,
-    /// They could not be delivered for too long.
-    Failed,
-    /// They were left when hopspan stopped.
-    Shutdown,
-    /// Export is disabled.
-    Disabled,
-}
-
-impl Dropped {
-    const ALL: [Dropped; 5] = [
-        Dropped::QueueFull,
-        Dropped::Rejected,
-        Dropped::Failed,
-        Dropped::Shutdown,
-        Dropped::Disabled,
-    ];
-
-    /// The `outcome` label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Dropped::QueueFull => "queue_full",
-            Dropped::Rejected => "rejected",
-            Dropped::Failed => "failed",
-            Dropped::Shutdown => "shutdown",
-            Dropped::Disabled => "disabled",
-        }
-    }
-}
-
-/// Where every finished span is. `finished == exported + dropped() + queued + in_flight` at every instant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ledger {
-    /// Spans that were handed over.
-    pub finished: u64,
-    /// Spans that a collector accepted.
-    pub exported: u64,
-    /// Dropped: the queue was full.
-    pub queue_full: u64,
-    /// Dropped: refused by the collector.
-    pub rejected: u64,
-    /// Dropped: not deliverable for too long.
-    pub failed: u64,
-    /// Dropped: left at shutdown.
-    pub shutdown: u64,
-    /// Dropped: export is disabled.
-    pub disabled: u64,
-    /// Spans waiting.
-    pub queued: u64,
-    /// Spans taken by the worker.
-    pub in_flight: u64,
-}
-
-impl Ledger {
-    /// Dropped for whatever reason.
-    pub fn dropped(&self) -> u64 {
-        self.queue_full + self.rejected + self.failed + self.shutdown + self.disabled
-    }
-
-    /// Spans that may still be exported.
-    pub fn left(&self) -> u64 {
-        self.queued + self.in_flight
-    }
-
-    /// Whether every span is accounted for. Always true.
-    pub fn is_balanced(&self) -> bool {
-        self.finished == self.exported + self.dropped() + self.left()
-    }
-
-    fn drop_slot(&mut self, why: Dropped) -> &mut u64 {
-        match why {
-            Dropped::QueueFull => &mut self.queue_full,
-            Dropped::Rejected => &mut self.rejected,
-            Dropped::Failed => &mut self.failed,
-            Dropped::Shutdown => &mut self.shutdown,
-            Dropped::Disabled => &mut self.disabled,
-        }
-    }
-}
-
-/// How the exporter is doing, for the start line and the admin page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// URL without secrets; `none` when disabled.
-    pub endpoint: String,
-    /// `http/protobuf` or `grpc`.
-    pub protocol: &'static str,
-    /// Whether the last attempt failed and the next is being waited for.
-    pub failing: bool,
-    /// What went wrong last, and when. Kept after recovery.
-    pub last_error: Option<(String, SystemTime)>,
-    /// When spans were accepted last.
-    pub last_success: Option<SystemTime>,
-}
+use crate::trace::span::{Record, Sink};
 
 struct State {
     waiting: VecDeque<(Box<Record>, usize)>,
@@ -369,43 +269,6 @@ impl Sink for Queue {
 
 /// Bytes of one batch at most, by the estimate, which is above the encoded size: collectors take 4 MiB by default.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
-
-/// Bytes a record holds in memory, about. Text shared with the configuration counts too: it will be encoded.
-fn estimate(record: &Record) -> usize {
-    let events = record
-        .events
-        .iter()
-        .map(|event| size_of_val(event) + attributes(&event.attributes));
-    let links = record
-        .links
-        .iter()
-        .map(|link| size_of_val(link) + state_of(link));
-    size_of::<Record>()
-        + record.name.target.as_ref().map_or(0, |target| target.len())
-        + record.error.as_ref().map_or(0, |text| text.len())
-        + state_of(&record.context)
-        + attributes(&record.attributes)
-        + events.sum::<usize>()
-        + links.sum::<usize>()
-}
-
-fn state_of(context: &crate::trace::Context) -> usize {
-    context.tracestate.as_ref().map_or(0, |state| state.len())
-}
-
-fn attributes(list: &[(crate::trace::span::Key, Value)]) -> usize {
-    let sizes = list.iter().map(|(key, value)| {
-        let value = match value {
-            Value::Static(text) => text.len(),
-            Value::Shared(text) => text.len(),
-            Value::Text(text) => text.len(),
-            Value::List(texts) => texts.iter().map(|text| text.len() + 24).sum(),
-            Value::Int(_) | Value::Float(_) | Value::Bool(_) => 0,
-        };
-        key.as_str().len() + value
-    });
-    size_of_val(list) + sizes.sum::<usize>()
-}
 
 #[cfg(test)]
 mod tests;

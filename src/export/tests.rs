@@ -394,6 +394,36 @@ async fn a_collector_that_talks_without_end_is_not_listened_to() {
 }
 
 #[tokio::test]
+async fn tls_is_spoken_to_those_who_are_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    for (protocol, alpn) in BOTH.into_iter().zip([&b"http/1.1"[..], b"h2"]) {
+        let collector = collector(protocol).await;
+        let (port, pem) = support::tls(&collector, alpn).await;
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, pem).unwrap();
+        let strange = Export {
+            endpoint: Some(format!("https://localhost:{port}")),
+            ..towards(&collector, protocol)
+        };
+        let known = Export {
+            certificate: Some(file),
+            ..strange.clone()
+        };
+        let (queue, worker, _) = exporter(known);
+        queue.finished(record(1));
+        let done = worker.shutdown(SOON).await;
+        assert!(done.complete, "{:?}", queue.status());
+        let (queue, worker, _) = exporter(strange);
+        queue.finished(record(2));
+        let done = worker.shutdown(Duration::from_millis(500)).await;
+        assert!(!done.complete);
+        let (error, _) = queue.status().last_error.unwrap();
+        assert!(error.contains("certificate"), "{error}");
+        assert_eq!(starts(&collector), [1]);
+    }
+}
+
+#[tokio::test]
 async fn disabled_counts_and_sends_nothing() {
     let settings = Export {
         disabled: true,

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::breaker::{Breaker, Timing};
 use super::encode::{self, Envelope};
-use super::queue::{Dropped, Ledger, Queue};
+use super::ledger::{Dropped, Ledger};
+use super::queue::Queue;
 use super::transport::{Again, Failure, Transport};
 use crate::config::Export;
 use crate::telemetry::Metrics;

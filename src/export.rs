@@ -77,7 +77,7 @@ pub fn start(
 }
 
 fn start_with(
-    settings: Export,
+    mut settings: Export,
     resource: Vec<(String, String)>,
     metrics: Arc<Metrics>,
     timing: Timing,
@@ -88,6 +88,10 @@ fn start_with(
             .min(settings.give_up.max(Duration::from_millis(1))),
         ..timing
     };
+    if settings.timeout.is_zero() {
+        // As other OTLP exporters read it: no limit. A day is none, and one that timers can hold.
+        settings.timeout = Duration::from_secs(24 * 3600);
+    }
     if settings.disabled {
         let queue = Arc::new(Queue::new(&settings, "none".to_owned(), &metrics));
         return Ok((queue.clone(), Worker::idle(queue)));

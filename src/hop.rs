@@ -1,1 +1,426 @@
-//! (being built)
+//! One passage of a request through hopspan: where proxy, trace, routing and correlation meet.
+//!
+//! Read [`Hop::handle`]: every request, inbound and outbound, walks down it in the same order. The two directions answer
+//! the same questions differently, in [`inbound`] and [`outbound`]; what both own until the end is [`exchange::Exchange`].
+//! An error is a value until `handle` turns it into a response; a span, an in-flight entry or a connection that is
+//! dropped on the way ends as cancelled, so no early return can lose one.
+
+pub mod error;
+pub mod exchange;
+pub mod inbound;
+pub mod outbound;
+pub mod upgrade;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Address;
+use crate::correlation::Correlator;
+use crate::proxy::body::{RequestBody, ResponseBody};
+use crate::proxy::connect::ConnectError;
+use crate::proxy::forwarding;
+use crate::proxy::forwarding::request::{self, BadRequest};
+use crate::proxy::pool::{Pool, Pooled, SendError, SendFault};
+use crate::proxy::server::{Connection, Handler};
+use crate::routing::Table;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Reason;
+use crate::trace::sampling::RateLimiter;
+use crate::trace::span::{Key, Sink, Span, Value};
+use crate::trace::{Context, semconv, w3c};
+
+use error::ExchangeError;
+use exchange::Exchange;
+use hyper::upgrade::OnUpgrade;
+use upgrade::Connected;
+
+/// Everything both directions share. One per sidecar.
+pub struct Hop {
+    /// The hot configuration.
+    pub table: Arc<Table>,
+    /// Connections to the app.
+    pub app_pool: Arc<Pool>,
+    /// Connections to services.
+    pub service_pool: Arc<Pool>,
+    /// Who joins outbound calls to their cause.
+    pub correlator: Arc<Correlator>,
+    /// Where finished spans go.
+    pub sink: Arc<dyn Sink>,
+    /// hopspan's own counters.
+    pub metrics: Arc<Metrics>,
+    /// Limits new traces per second, where configured.
+    pub limiter: RateLimiter,
+    /// Fires when tunnels must end.
+    pub cut: CancellationToken,
+    /// Tunnels outlive the handler of their exchange.
+    pub tunnels: TaskTracker,
+}
+
+/// Which way a request passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From a client to the app.
+    Inbound,
+    /// From the app to a service.
+    Outbound,
+}
+
+/// The handler of one listener.
+#[derive(Clone)]
+pub struct Side {
+    hop: Arc<Hop>,
+    direction: Direction,
+}
+
+impl Side {
+    /// Serves requests that pass in `direction`.
+    pub fn new(hop: Arc<Hop>, direction: Direction) -> Side {
+        Side { hop, direction }
+    }
+}
+
+impl Handler for Side {
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        connection: Arc<Connection>,
+    ) -> Response<ResponseBody> {
+        self.hop.handle(self.direction, request, &connection).await
+    }
+}
+
+/// What a direction decides about a request before anything is sent.
+#[derive(Default)]
+pub struct Plan {
+    /// Where to, in order of preference.
+    pub upstreams: Vec<Address>,
+    /// The context that leaves with the request; `None` strips all context.
+    pub leaves: Option<Context>,
+    /// Whether baggage may leave towards public addresses.
+    pub baggage_to_public: bool,
+    /// Longest wait for the response head.
+    pub timeout: Option<Duration>,
+    /// Outbound: goes before the path, where the route's `to:` has one.
+    pub path_prefix: Option<Arc<str>>,
+}
+
+/// What came of sending a request on.
+enum Outcome {
+    Answered(Response<Incoming>),
+    Upgraded(Response<Incoming>, OnUpgrade),
+    Connected(Connected),
+}
+
+impl Hop {
+    /// The path. Each line is a question; each has one answer per exchange.
+    pub async fn handle(
+        self: &Arc<Hop>,
+        direction: Direction,
+        mut request: Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> Response<ResponseBody> {
+        // the one hot read: the exchange sees one generation
+        let mut exchange = Exchange::begin(self, direction, &request, connection);
+        // which route, which parent, which spans, what leaves
+        let plan = match direction {
+            Direction::Inbound => inbound::plan(&mut exchange, &mut request),
+            Direction::Outbound => outbound::plan(&mut exchange, &mut request).await,
+        };
+        // rewrite, connect, send, await the response head
+        let outcome = match plan {
+            Ok(plan) => self.forward(&mut exchange, direction, &plan, request).await,
+            Err(error) => Err(error),
+        };
+        // from here on the exchange lives in the response body or the tunnel, and ends with it
+        match outcome {
+            Ok(Outcome::Answered(response)) => exchange.respond(response),
+            Ok(Outcome::Upgraded(response, client)) => {
+                upgrade::switch(self, exchange, response, client)
+            }
+            Ok(Outcome::Connected(connected)) => connected.answer(self, exchange),
+            Err(error) => exchange.answer(&error),
+        }
+    }
+
+    async fn forward(
+        self: &Arc<Hop>,
+        exchange: &mut Exchange,
+        direction: Direction,
+        plan: &Plan,
+        mut request: Request<Incoming>,
+    ) -> Result<Outcome, ExchangeError> {
+        if direction == Direction::Outbound && request.method() == Method::CONNECT {
+            return Ok(Outcome::Connected(
+                upgrade::connect(self, exchange, plan, request).await?,
+            ));
+        }
+        let asked = forwarding::clean_request(&mut request, &[]);
+        let client = asked.map(|_| hyper::upgrade::on(&mut request));
+        if let Some(prefix) = &plan.path_prefix {
+            prefix_path(&mut request, prefix);
+        }
+        let sending = self.send(exchange, direction, plan, request.map(RequestBody::Plain));
+        let mut response = match plan.timeout {
+            Some(limit) => tokio::time::timeout(limit, sending)
+                .await
+                .map_err(|_| ExchangeError::HttpResponseTimeout(plan.upstream_name()))??,
+            None => sending.await?,
+        };
+        if let Err(bad) = forwarding::clean_response(&mut response, asked) {
+            tracing::debug!(
+                upstream = plan.upstream_name(),
+                why = bad.0,
+                "refused a response"
+            );
+            return Err(ExchangeError::HttpProtocolError(plan.upstream_name()));
+        }
+        Ok(match client {
+            Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Outcome::Upgraded(response, client)
+            }
+            _ => Outcome::Answered(response),
+        })
+    }
+
+    /// Sends the request: next address on a failed connect, once more on a new connection where that cannot repeat an effect.
+    async fn send(
+        &self,
+        exchange: &mut Exchange,
+        direction: Direction,
+        plan: &Plan,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, ExchangeError> {
+        let pool = match direction {
+            Direction::Inbound => &self.app_pool,
+            Direction::Outbound => &self.service_pool,
+        };
+        let mut retrying = false;
+        loop {
+            let (mut pooled, upstream) = checkout(pool, &plan.upstreams, retrying).await?;
+            self.prepare(exchange, direction, plan, &pooled, &mut request);
+            let spare = if pooled.is_reused() {
+                replayable(&request)
+            } else {
+                None
+            };
+            let error = match pooled.send(request).await {
+                Ok(response) => {
+                    exchange.pooled = Some(pooled);
+                    return Ok(response);
+                }
+                Err(error) => error,
+            };
+            exchange.presence = None;
+            // A fresh connection that failed is news; a kept one that was closed meanwhile is not (RFC 9110 9.2.2).
+            let again = error.may_be_idle_close();
+            let refused = send_error(&upstream, &error);
+            request = match (error.request, spare) {
+                _ if retrying || !error.reused => return Err(refused),
+                (Some(unwritten), _) => *unwritten,
+                (None, Some(spare)) if again => spare,
+                (None, _) => return Err(refused),
+            };
+            retrying = true;
+            self.metrics
+                .upstream_retries
+                .get_or_create(&Reason {
+                    reason: "connection_reused",
+                })
+                .inc();
+            if let Some(span) = exchange.client_span() {
+                span.attribute(semconv::HTTP_REQUEST_RESEND_COUNT, 1_i64);
+            }
+        }
+    }
+
+    /// What depends on the connection: the in-flight entry, the context that leaves, and what the span says of the peer.
+    fn prepare(
+        &self,
+        exchange: &mut Exchange,
+        direction: Direction,
+        plan: &Plan,
+        pooled: &Pooled,
+        request: &mut Request<RequestBody>,
+    ) {
+        let opened = pooled.connection();
+        match &plan.leaves {
+            None => w3c::strip(request.headers_mut()),
+            Some(context) => {
+                let private = opened.peer.is_none_or(|peer| is_private(peer.ip()));
+                if plan.baggage_to_public || private {
+                    w3c::inject(request.headers_mut(), context);
+                } else {
+                    w3c::inject_without_baggage(request.headers_mut(), context);
+                }
+                if direction == Direction::Inbound {
+                    exchange.presence = Some(self.correlator.enter(opened.id, context.clone()));
+                }
+            }
+        }
+        let (reused, connect) = (pooled.is_reused(), pooled.connect_time());
+        let Some(span) = exchange.client_span().filter(|span| span.is_recording()) else {
+            return;
+        };
+        span.attribute(semconv::CONNECTION_REUSED, reused);
+        match opened.peer {
+            Some(peer) => {
+                span.attribute(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
+                span.attribute(semconv::NETWORK_PEER_PORT, peer.port());
+            }
+            None => span.attribute(semconv::NETWORK_TRANSPORT, "unix"),
+        }
+        if !reused {
+            span.attribute(
+                semconv::CONNECT_NANOS,
+                i64::try_from(connect.as_nanos()).unwrap_or(i64::MAX),
+            );
+        }
+    }
+}
+
+impl Plan {
+    fn upstream_name(&self) -> String {
+        self.upstreams
+            .first()
+            .map(Address::to_string)
+            .unwrap_or_default()
+    }
+}
+
+/// A connection to the first address that takes one. After a failed try it must be a new one: the other idle ones are
+/// likely dead as well.
+async fn checkout(
+    pool: &Arc<Pool>,
+    upstreams: &[Address],
+    fresh: bool,
+) -> Result<(Pooled, Address), ExchangeError> {
+    let mut last = ExchangeError::DestinationNotFound("no upstream is configured".to_owned());
+    for upstream in upstreams {
+        let pooled = match fresh {
+            true => pool.checkout_new(upstream).await,
+            false => pool.checkout(upstream).await,
+        };
+        match pooled {
+            Ok(pooled) => return Ok((pooled, upstream.clone())),
+            Err(error) => last = connect_error(upstream, &error),
+        }
+    }
+    Err(last)
+}
+
+fn connect_error(upstream: &Address, error: &ConnectError) -> ExchangeError {
+    let upstream = upstream.to_string();
+    match error {
+        ConnectError::Refused => ExchangeError::ConnectionRefused(upstream),
+        ConnectError::Timeout(_) => ExchangeError::ConnectionTimeout(upstream),
+        ConnectError::Dns(_) => ExchangeError::DnsError(upstream),
+        ConnectError::DnsTimeout => ExchangeError::DnsTimeout(upstream),
+        ConnectError::Loop => ExchangeError::ProxyLoopDetected(upstream),
+        ConnectError::Prohibited => ExchangeError::DestinationProhibited(upstream),
+        ConnectError::Busy(_) => ExchangeError::ConnectionLimitReached(upstream),
+        ConnectError::Unreachable => ExchangeError::DestinationUnroutable(upstream),
+        ConnectError::Io(why) => {
+            tracing::warn!(upstream, error = %why, "cannot connect");
+            ExchangeError::DestinationUnavailable(upstream)
+        }
+    }
+}
+
+fn send_error(upstream: &Address, error: &SendError) -> ExchangeError {
+    let upstream = upstream.to_string();
+    match error.fault {
+        SendFault::RequestBody => ExchangeError::RequestIncomplete,
+        SendFault::Malformed => ExchangeError::HttpProtocolError(upstream),
+        SendFault::Incomplete => ExchangeError::HttpResponseIncomplete(upstream),
+        SendFault::Closed | SendFault::Reset | SendFault::Other => {
+            ExchangeError::ConnectionTerminated(upstream)
+        }
+    }
+}
+
+/// A copy to send again, where sending twice has no effect twice: idempotent and without a body (RFC 9110 9.2.2).
+fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !request.method().is_idempotent() || !http_body::Body::is_end_stream(request.body()) {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}
+
+fn check(request: &Request<Incoming>) -> Result<(), ExchangeError> {
+    request::validate(request).map_err(ExchangeError::from)
+}
+
+impl From<BadRequest> for ExchangeError {
+    fn from(bad: BadRequest) -> ExchangeError {
+        ExchangeError::BadRequest {
+            status: bad.status,
+            why: bad.why.into(),
+        }
+    }
+}
+
+/// Puts a route's prefix before the path. What cannot be one leaves the path as it is: the config was checked.
+fn prefix_path(request: &mut Request<Incoming>, prefix: &str) {
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
+    if let Ok(uri) = format!("{}{path}", prefix.trim_end_matches('/')).parse() {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// Addresses that no third party answers on: loopback, private and link-local ranges, IPv6 ULA.
+fn is_private(ip: std::net::IpAddr) -> bool {
+    match ip {
+        std::net::IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        std::net::IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+            Some(ip) => is_private(ip.into()),
+            None => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        },
+    }
+}
+
+fn describe_method(span: &mut Span, method: &Method) {
+    match semconv::known_method(method) {
+        Some(known) => span.attribute(semconv::HTTP_REQUEST_METHOD, known),
+        None => {
+            span.attribute(semconv::HTTP_REQUEST_METHOD, semconv::error_type::OTHER);
+            span.attribute(
+                semconv::HTTP_REQUEST_METHOD_ORIGINAL,
+                method.as_str().to_owned(),
+            );
+        }
+    }
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    }
+}
+
+/// Captures a header by `capture:` into the attribute the snapshot prepared.
+fn capture(span: &mut Span, headers: &HeaderMap, name: &HeaderName, key: &Arc<str>) {
+    let values: Vec<String> = headers
+        .get_all(name)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .collect();
+    if !values.is_empty() {
+        span.attribute(Key::Shared(key.clone()), Value::List(values));
+    }
+}

@@ -140,6 +140,8 @@ pub enum Parent {
         /// Reason code, where a join was looked for.
         unlinked: Option<&'static str>,
     },
+    /// A span that hopspan itself started in this exchange.
+    Local(Context),
     /// A context that came in headers.
     Remote(Context),
     /// A context that hopspan proved.
@@ -151,7 +153,9 @@ impl Parent {
     pub fn context(&self) -> Option<&Context> {
         match self {
             Parent::Root { .. } => None,
-            Parent::Remote(context) | Parent::Joined(context, _) => Some(context),
+            Parent::Local(context) | Parent::Remote(context) | Parent::Joined(context, _) => {
+                Some(context)
+            }
         }
     }
 }

@@ -253,6 +253,7 @@ impl<H: Handler> Server<H> {
             peer,
             // The listener's own address may be a wildcard; this is the one the client knows.
             local: stream.local_addr().unwrap_or(self.local),
+            accepted: std::time::Instant::now(),
             received: Arc::default(),
         });
         let (options, handler) = (self.options.clone(), self.handler.clone());

@@ -171,6 +171,15 @@ impl Pool {
         self.open(address, permit).await
     }
 
+    /// A connection of its own, never pooled: for tunnels.
+    ///
+    /// # Errors
+    /// As [`Pool::checkout`].
+    pub(crate) async fn dial(&self, address: &Address) -> Result<Connected, ConnectError> {
+        let limit = self.options.limits.load().connect_timeout;
+        self.connector.connect(address, limit).await
+    }
+
     /// How many connections wait for a request.
     pub fn idle_count(&self) -> usize {
         self.idle().count()

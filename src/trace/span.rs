@@ -243,6 +243,7 @@ impl Span {
         let record = context.flags.is_sampled().then(|| {
             let (parent_span_id, parent_is_remote) = match parent {
                 Parent::Root { .. } => (None, false),
+                Parent::Local(parent) => (Some(parent.span_id), false),
                 Parent::Remote(parent) => (Some(parent.span_id), true),
                 Parent::Joined(parent, evidence) => {
                     (Some(parent.span_id), *evidence == super::Evidence::Header)

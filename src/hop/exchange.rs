@@ -1,0 +1,278 @@
+//! One request and its response: the value that owns the spans, the in-flight entry and the upstream connection, and
+//! ends them once.
+//!
+//! It ends when the response body ends ([`Watch::end`]), or when it is dropped (client gone, panic, drain deadline): then
+//! as cancelled. The span status rules are those of OTel's HTTP conventions: 5xx fails a SERVER span, 4xx and 5xx a CLIENT
+//! span.
+
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::error::{ExchangeError, Fault};
+use super::{Direction, Hop};
+use crate::correlation::Presence;
+use crate::proxy::body::{BodyEnd, ResponseBody, Watch, Watched};
+use crate::proxy::pool::Pooled;
+use crate::proxy::server::Connection;
+use crate::routing::{SamplerKind, Snapshot};
+use crate::telemetry::metrics::{DurationFamily, Exemplar, Reason, RequestLabels};
+use crate::trace::sampling::{self, Sampler};
+use crate::trace::span::{End, Moment, Span};
+use crate::trace::{Context, Parent, semconv, span};
+
+/// See the module.
+pub struct Exchange {
+    /// What both directions share.
+    pub hop: Arc<Hop>,
+    /// The configuration this exchange sees, whole.
+    pub snapshot: Arc<Snapshot>,
+    /// The client's connection.
+    pub connection: Arc<Connection>,
+    /// When the request head was read.
+    pub started: Moment,
+    /// The request's method.
+    pub method: Method,
+    /// SERVER inbound, CLIENT outbound; none where the route is not traced.
+    pub span: Option<Span>,
+    /// Inbound: the CLIENT span to the app.
+    pub app_span: Option<Span>,
+    /// Inbound: the entry that joins the app's calls to this request.
+    pub presence: Option<Presence>,
+    /// The upstream connection, once there is one.
+    pub pooled: Option<Pooled>,
+    direction: Direction,
+    labels: RequestLabels,
+    ended: bool,
+}
+
+impl Exchange {
+    /// Starts an exchange; its spans are set by the direction's plan.
+    pub fn begin(
+        hop: &Arc<Hop>,
+        direction: Direction,
+        request: &Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> Exchange {
+        static NO_ROUTE: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
+        Exchange {
+            snapshot: hop.table.load(),
+            hop: hop.clone(),
+            connection: connection.clone(),
+            started: Moment::now(),
+            method: request.method().clone(),
+            span: None,
+            app_span: None,
+            presence: None,
+            pooled: None,
+            direction,
+            labels: RequestLabels {
+                http_request_method: semconv::known_method(request.method()).unwrap_or("_OTHER"),
+                http_response_status_code: 0,
+                http_route: NO_ROUTE.clone(),
+                error_type: "",
+            },
+            ended: false,
+        }
+    }
+
+    /// Names the route for the metrics.
+    pub fn set_route(&mut self, route: Arc<str>) {
+        self.labels.http_route = route;
+    }
+
+    /// The context of a span below `parent`, sampled or not: parent-based, then the route's ratio or the policy's, then
+    /// the limit of new traces per second.
+    pub fn sampled_context(&self, parent: &Parent, ratio: Option<f64>) -> Context {
+        let policy = &self.snapshot.sampling;
+        let root = Context::new_root();
+        let sampler = match ratio.map_or(policy.sampler, SamplerKind::for_ratio) {
+            SamplerKind::AlwaysOn => Sampler::AlwaysOn,
+            SamplerKind::AlwaysOff => Sampler::AlwaysOff,
+            SamplerKind::Ratio(share) => Sampler::Ratio(share),
+        };
+        let mut sampled = sampling::decide(
+            sampler,
+            policy.parent_based,
+            parent.context(),
+            root.trace_id,
+        );
+        if let (true, None, Some(rate)) = (sampled, parent.context(), policy.rate) {
+            sampled = self.hop.limiter.allow(rate, self.started.instant);
+        }
+        span::child_context(parent, root, sampled)
+    }
+
+    /// The innermost span: the one that talks to the upstream.
+    pub fn client_span(&mut self) -> Option<&mut Span> {
+        self.app_span.as_mut().or(self.span.as_mut())
+    }
+
+    /// An answer of the upstream, on its way to the client.
+    pub fn respond(mut self, response: Response<Incoming>) -> Response<ResponseBody> {
+        let (parts, body) = response.into_parts();
+        self.set_status(parts.status);
+        self.capture_response(&parts.headers);
+        // An event stream may be silent for as long as nothing happens.
+        let idle = (!is_event_stream(&parts.headers)).then_some(self.snapshot.timeouts.body_idle);
+        let body = Watched::new(body, Box::new(self)).idle_limit(idle);
+        Response::from_parts(parts, ResponseBody::Streaming(body))
+    }
+
+    /// hopspan's own answer to `error`: RFC 9209's Proxy-Status, and the trace ID so that it can be looked up.
+    pub fn answer(mut self, error: &ExchangeError) -> Response<ResponseBody> {
+        let told = error.told();
+        // Whatever state it is in, it serves nobody else.
+        self.pooled = None;
+        self.hop
+            .metrics
+            .proxy_errors
+            .get_or_create(&Reason { reason: told.name })
+            .inc();
+        let trace_id = self.span.as_ref().map(|span| span.context().trace_id);
+        self.set_status(told.status);
+        self.labels.error_type = told.name;
+        for span in [self.app_span.as_mut(), self.span.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            // A client's mistake does not fail the server's span (5xx rule of the conventions).
+            if told.fault != Fault::Client || told.status.is_server_error() {
+                span.fail(told.name, Some(Cow::Owned(error.to_string())));
+            }
+        }
+        let body = match trace_id {
+            Some(trace_id) => format!("hopspan: {error}\ntrace {trace_id}\n"),
+            None => format!("hopspan: {error}\n"),
+        };
+        let mut response = Response::new(if self.method == Method::HEAD {
+            ResponseBody::Empty
+        } else {
+            ResponseBody::from(body)
+        });
+        *response.status_mut() = told.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        if let Ok(value) = HeaderValue::try_from(format!("hopspan; error={}", told.name)) {
+            headers.insert("proxy-status", value);
+        }
+        self.finish(End::Complete);
+        response
+    }
+
+    /// Records the status on spans and labels.
+    pub fn set_status(&mut self, status: StatusCode) {
+        self.labels.http_response_status_code = status.as_u16();
+        let failed_server = status.is_server_error();
+        let failed_client = failed_server || status.is_client_error();
+        let outer_fails = match self.direction {
+            Direction::Inbound => failed_server,
+            Direction::Outbound => failed_client,
+        };
+        if outer_fails {
+            self.labels.error_type = status_text(status);
+        }
+        for (span, fails) in [
+            (self.span.as_mut(), outer_fails),
+            (self.app_span.as_mut(), failed_client),
+        ] {
+            let Some(span) = span else { continue };
+            span.attribute(semconv::HTTP_RESPONSE_STATUS_CODE, status.as_u16());
+            if fails {
+                span.fail(status_text(status), None);
+            }
+        }
+    }
+
+    fn capture_response(&mut self, headers: &HeaderMap) {
+        let snapshot = self.snapshot.clone();
+        for (name, key) in &snapshot.capture.response_headers {
+            let Some(span) = self.span.as_mut().filter(|span| span.is_recording()) else {
+                return;
+            };
+            super::capture(span, headers, name, key);
+        }
+    }
+
+    /// Ends everything, once: connection, in-flight entry, spans, metrics.
+    pub fn finish(&mut self, end: End) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if let Some(pooled) = self.pooled.take() {
+            pooled.finish(end == End::Complete);
+        }
+        self.presence = None;
+        self.connection.received.mark();
+        match &end {
+            End::Complete => {}
+            End::Failed(error_type, _) => self.labels.error_type = error_type,
+            End::Cancelled => self.labels.error_type = semconv::error_type::CANCELLED,
+        }
+        self.observe();
+        for span in [self.app_span.take(), self.span.take()]
+            .into_iter()
+            .flatten()
+        {
+            span.end(end.clone());
+        }
+    }
+
+    fn observe(&self) {
+        let family: &DurationFamily = match self.direction {
+            Direction::Inbound => &self.hop.metrics.server_duration,
+            Direction::Outbound => &self.hop.metrics.client_duration,
+        };
+        let exemplar = self
+            .span
+            .as_ref()
+            .filter(|span| span.is_recording())
+            .map(|span| Exemplar {
+                trace_id: span.context().trace_id.to_string(),
+            });
+        let seconds = self.started.instant.elapsed().as_secs_f64();
+        family
+            .get_or_create(&self.labels)
+            .observe(seconds, exemplar, None);
+    }
+}
+
+impl Watch for Exchange {
+    fn end(mut self: Box<Self>, how: BodyEnd<'_>) {
+        self.finish(match how {
+            BodyEnd::Complete => End::Complete,
+            BodyEnd::Cancelled => End::Cancelled,
+            BodyEnd::Failed(error) => End::Failed(
+                "http_response_incomplete",
+                Some(Cow::Owned(error.to_string())),
+            ),
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.finish(End::Cancelled);
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// A status as `error.type`, without an allocation.
+fn status_text(status: StatusCode) -> &'static str {
+    static TEXTS: LazyLock<Vec<String>> =
+        LazyLock::new(|| (100..=999).map(|code: u16| code.to_string()).collect());
+    usize::from(status.as_u16())
+        .checked_sub(100)
+        .and_then(|at| TEXTS.get(at))
+        .map_or(semconv::error_type::OTHER, String::as_str)
+}

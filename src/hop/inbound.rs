@@ -1,0 +1,186 @@
+//! Inbound: a client's request on its way to the app.
+//!
+//! Answers, in the order of the path: which route, which parent (only from peers that are trusted), which spans (SERVER,
+//! and CLIENT to the app), what leaves with the request. Span attributes: OTel's HTTP server conventions.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, header};
+use hyper::body::Incoming;
+
+use super::error::ExchangeError;
+use super::exchange::Exchange;
+use super::{Plan, capture, check};
+use crate::proxy::forwarding::{forwarded, request as checked};
+use crate::routing::{InboundRoute, InboundTable};
+use crate::telemetry::metrics::Reason;
+use crate::trace::span::{Kind, Name, Span};
+use crate::trace::w3c::{self, Extracted};
+use crate::trace::{Context, Parent, redact, semconv, span};
+
+/// Decides where an inbound request goes and what goes with it, and starts its spans.
+pub fn plan(
+    exchange: &mut Exchange,
+    request: &mut Request<Incoming>,
+) -> Result<Plan, ExchangeError> {
+    let snapshot = exchange.snapshot.clone();
+    let route = snapshot.inbound.route(request.uri().path());
+    if let Some(pattern) = &route.pattern {
+        exchange.set_route(pattern.clone());
+    }
+    let peer = exchange.connection.peer.ip();
+    let (parent, stranger) = parent(exchange, &snapshot.inbound, request.headers(), peer);
+    let leaves = if route.trace {
+        start_spans(exchange, route, &parent, stranger, request)
+    } else {
+        passed_through(&parent)
+    };
+    check(request)?;
+    let head = request.headers_mut();
+    forwarded::add(head, peer, "http", snapshot.inbound.is_trusted_proxy(peer));
+    Ok(Plan {
+        upstreams: route.app.clone(),
+        leaves: Some(leaves),
+        baggage_to_public: true,
+        timeout: route.timeout,
+        ..Plan::default()
+    })
+}
+
+/// The parent by the caller's headers, and a context that was refused for lack of trust.
+fn parent(
+    exchange: &Exchange,
+    table: &InboundTable,
+    headers: &HeaderMap,
+    peer: IpAddr,
+) -> (Parent, Option<Context>) {
+    let root = Parent::Root { unlinked: None };
+    match w3c::extract(headers) {
+        Extracted::Valid(context) if table.trusts(peer) => (Parent::Remote(context), None),
+        Extracted::Valid(context) => (root, Some(context)),
+        Extracted::Absent => (root, None),
+        Extracted::Malformed(reason) => {
+            exchange
+                .hop
+                .metrics
+                .context_malformed
+                .get_or_create(&Reason { reason })
+                .inc();
+            (root, None)
+        }
+    }
+}
+
+/// What leaves where a route is not traced: the caller's context untouched, or an unsampled one where there was none.
+fn passed_through(parent: &Parent) -> Context {
+    parent.context().cloned().unwrap_or_else(Context::new_root)
+}
+
+fn start_spans(
+    exchange: &mut Exchange,
+    route: &Arc<InboundRoute>,
+    parent: &Parent,
+    stranger: Option<Context>,
+    request: &Request<Incoming>,
+) -> Context {
+    let context = exchange.sampled_context(parent, route.ratio);
+    let method = semconv::known_method(request.method());
+    let name = Name {
+        method: method.unwrap_or("HTTP"),
+        target: route.pattern.clone(),
+    };
+    let (started, sink) = (exchange.started, exchange.hop.sink.clone());
+    let mut server = Span::start(Kind::Server, name, parent, context, started, sink.clone());
+    if let Some(stranger) = stranger {
+        server.link(stranger);
+    }
+    if server.is_recording() {
+        describe(&mut server, exchange, route, request);
+    }
+    let below = server.context().clone();
+    let app_span = exchange.snapshot.inbound.app_span.then(|| {
+        let parent = Parent::Local(below.clone());
+        let context = span::child_context(&parent, below.clone(), below.flags.is_sampled());
+        let name = Name {
+            method: method.unwrap_or("HTTP"),
+            target: None,
+        };
+        let mut client = Span::start(Kind::Client, name, &parent, context, started, sink);
+        if client.is_recording() {
+            client.attribute(semconv::HTTP_REQUEST_METHOD, method.unwrap_or("_OTHER"));
+        }
+        client
+    });
+    let leaves = app_span
+        .as_ref()
+        .map_or(below, |span| span.context().clone());
+    exchange.span = Some(server);
+    exchange.app_span = app_span;
+    leaves
+}
+
+/// The SERVER span's attributes, as the HTTP conventions name them.
+fn describe(
+    span: &mut Span,
+    exchange: &Exchange,
+    route: &InboundRoute,
+    request: &Request<Incoming>,
+) {
+    let snapshot = &exchange.snapshot;
+    let headers = request.headers();
+    super::describe_method(span, request.method());
+    span.attribute(semconv::URL_SCHEME, "http");
+    span.attribute(semconv::URL_PATH, request.uri().path().to_owned());
+    if let Some(query) = request.uri().query() {
+        span.attribute(
+            semconv::URL_QUERY,
+            redact::query(query, &snapshot.capture.redact).into_owned(),
+        );
+    }
+    if let Some(pattern) = &route.pattern {
+        span.attribute(semconv::HTTP_ROUTE, pattern.clone());
+    }
+    if let Ok(target) = checked::target(request) {
+        span.attribute(semconv::SERVER_ADDRESS, target.host.to_owned());
+        span.attribute(semconv::SERVER_PORT, target.port);
+    }
+    let peer = exchange.connection.peer;
+    let client = client_address(headers, peer.ip(), &snapshot.inbound);
+    span.attribute(semconv::CLIENT_ADDRESS, client.to_string());
+    span.attribute(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
+    span.attribute(semconv::NETWORK_PEER_PORT, peer.port());
+    span.attribute(
+        semconv::NETWORK_PROTOCOL_VERSION,
+        super::version(request.version()),
+    );
+    if let Some(agent) = headers.get(header::USER_AGENT) {
+        span.attribute(
+            semconv::USER_AGENT_ORIGINAL,
+            String::from_utf8_lossy(agent.as_bytes()).into_owned(),
+        );
+    }
+    for (name, key) in &snapshot.capture.request_headers {
+        capture(span, headers, name, key);
+    }
+}
+
+/// The client by `X-Forwarded-For`, read from the right as far as proxies are trusted; else the peer.
+fn client_address(headers: &HeaderMap, peer: IpAddr, table: &InboundTable) -> IpAddr {
+    let mut client = peer.to_canonical();
+    let lines: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect();
+    for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        if !table.is_trusted_proxy(client) {
+            break;
+        }
+        let Ok(before) = entry.trim().trim_matches(['[', ']']).parse::<IpAddr>() else {
+            break;
+        };
+        client = before.to_canonical();
+    }
+    client
+}

@@ -1,0 +1,213 @@
+//! Outbound: the app's own call on its way to a service.
+//!
+//! Answers, in the order of the path: which destination and route, which parent (the app's own header, else a proven
+//! join, else none with the reason), which span (CLIENT), what leaves with the request. Span attributes: OTel's HTTP client
+//! conventions. A route with `propagate: false` gets no context at all: not even the app's own.
+
+use http::{HeaderMap, Request};
+use hyper::body::Incoming;
+
+use super::error::ExchangeError;
+use super::exchange::Exchange;
+use super::{Plan, capture, check};
+use crate::config::Address;
+use crate::correlation::{OutboundCall, Stamp};
+use crate::proxy::forwarding::request::{self as checked, Target};
+use crate::telemetry::metrics::{EvidenceLabel, Reason};
+use crate::trace::span::{Kind, Name, Span};
+use crate::trace::w3c::{self, Extracted};
+use crate::trace::{Context, Evidence, Parent, redact, semconv};
+
+/// Decides where an outbound call goes and what goes with it, and starts its span.
+pub async fn plan(
+    exchange: &mut Exchange,
+    request: &mut Request<Incoming>,
+) -> Result<Plan, ExchangeError> {
+    let snapshot = exchange.snapshot.clone();
+    let parent = parent(exchange, request.headers()).await;
+    let target = match checked::target(request) {
+        Ok(target) => Called::of(&target),
+        Err(bad) => {
+            // Still a span: the call was made, and failed here.
+            start_span(exchange, None, &parent, None, request);
+            return Err(bad.into());
+        }
+    };
+    let route = snapshot.outbound.route(&target.host, target.port);
+    if let Some(name) = &route.name {
+        exchange.set_route(name.clone());
+    }
+    let leaves = if route.trace {
+        start_span(exchange, route.ratio, &parent, Some(&target), request)
+    } else {
+        parent.context().cloned().unwrap_or_else(Context::new_root)
+    };
+    check(request)?;
+    if target.https {
+        return Err(ExchangeError::DestinationNotFound(format!(
+            "hopspan does not fetch https:// in absolute form: use CONNECT, or route {} with `to: https://…`",
+            target.host
+        )));
+    }
+    let upstream = match &route.to {
+        Some(destination) if destination.tls => {
+            return Err(ExchangeError::DestinationNotFound(format!(
+                "`to: https://…` for {} needs TLS origination, which this version does not have",
+                target.host
+            )));
+        }
+        Some(destination) => destination.address.clone(),
+        None => Address::tcp(&target.host, target.port),
+    };
+    Ok(Plan {
+        upstreams: vec![upstream],
+        leaves: route.propagate.then_some(leaves),
+        baggage_to_public: route.name.is_some(),
+        timeout: route.timeout,
+        path_prefix: route
+            .to
+            .as_ref()
+            .map(|to| to.path_prefix.clone())
+            .filter(|prefix| !prefix.is_empty()),
+    })
+}
+
+/// What the app called.
+struct Called {
+    https: bool,
+    host: String,
+    port: u16,
+    path_and_query: String,
+}
+
+impl Called {
+    fn of(target: &Target<'_>) -> Called {
+        Called {
+            https: target.https,
+            host: target.host.to_owned(),
+            port: target.port,
+            path_and_query: target.path_and_query.to_owned(),
+        }
+    }
+
+    /// `url.full` with the values of sensitive parameters replaced; a default port is left out.
+    fn url(&self, redacted: &[String]) -> String {
+        let (scheme, default) = if self.https {
+            ("https", 443)
+        } else {
+            ("http", 80)
+        };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        let port = if self.port == default {
+            String::new()
+        } else {
+            format!(":{}", self.port)
+        };
+        let (path, query) = match self.path_and_query.split_once('?') {
+            Some((path, query)) => (path, format!("?{}", redact::query(query, redacted))),
+            None => (self.path_and_query.as_str(), String::new()),
+        };
+        format!("{scheme}://{host}{port}{path}{query}")
+    }
+}
+
+/// The parent: the app's own header wins; else what correlation proves; else none, and why.
+async fn parent(exchange: &Exchange, headers: &HeaderMap) -> Parent {
+    let metrics = &exchange.hop.metrics;
+    match w3c::extract(headers) {
+        Extracted::Valid(context) => {
+            metrics
+                .joins
+                .get_or_create(&EvidenceLabel {
+                    evidence: Evidence::Header.as_str(),
+                })
+                .inc();
+            return Parent::Joined(context, Evidence::Header);
+        }
+        Extracted::Malformed(reason) => {
+            metrics
+                .context_malformed
+                .get_or_create(&Reason { reason })
+                .inc();
+        }
+        Extracted::Absent => {}
+    }
+    let connection = &exchange.connection;
+    let call = OutboundCall {
+        peer: connection.peer,
+        local: connection.local,
+        accepted: connection.accepted,
+        received: connection.received.first().map(|first| Stamp {
+            realtime_ns: first.realtime_ns,
+            monotonic_ns: first.monotonic_ns,
+        }),
+    };
+    match exchange.hop.correlator.parent_of(call).await {
+        Ok((context, evidence)) => Parent::Joined(context, evidence),
+        Err(unlinked) => Parent::Root {
+            unlinked: Some(unlinked.as_str()),
+        },
+    }
+}
+
+fn start_span(
+    exchange: &mut Exchange,
+    ratio: Option<f64>,
+    parent: &Parent,
+    target: Option<&Called>,
+    request: &Request<Incoming>,
+) -> Context {
+    let context = exchange.sampled_context(parent, ratio);
+    let method = semconv::known_method(request.method()).unwrap_or("HTTP");
+    let name = Name {
+        method,
+        target: None,
+    };
+    let mut span = Span::start(
+        Kind::Client,
+        name,
+        parent,
+        context,
+        exchange.started,
+        exchange.hop.sink.clone(),
+    );
+    if span.is_recording() {
+        describe(&mut span, exchange, parent, target, request);
+    }
+    let context = span.context().clone();
+    exchange.span = Some(span);
+    context
+}
+
+/// The CLIENT span's attributes, as the HTTP conventions name them, and how the parent is known.
+fn describe(
+    span: &mut Span,
+    exchange: &Exchange,
+    parent: &Parent,
+    target: Option<&Called>,
+    request: &Request<Incoming>,
+) {
+    super::describe_method(span, request.method());
+    match parent {
+        Parent::Joined(_, evidence) => span.attribute(semconv::PARENT_EVIDENCE, evidence.as_str()),
+        Parent::Root {
+            unlinked: Some(reason),
+        } => span.attribute(semconv::UNLINKED_REASON, *reason),
+        _ => {}
+    }
+    if let Some(target) = target {
+        span.attribute(semconv::SERVER_ADDRESS, target.host.clone());
+        span.attribute(semconv::SERVER_PORT, target.port);
+        span.attribute(
+            semconv::URL_FULL,
+            target.url(&exchange.snapshot.capture.redact),
+        );
+    }
+    for (name, key) in &exchange.snapshot.capture.request_headers {
+        capture(span, request.headers(), name, key);
+    }
+}

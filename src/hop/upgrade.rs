@@ -1,0 +1,117 @@
+//! Requests that turn into byte tunnels: `Upgrade` (WebSocket, RFC 6455 over RFC 9110 7.8) and CONNECT (RFC 9110 9.3.6).
+//!
+//! The exchange moves into the tunnel's task, so its spans end when the tunnel does. CONNECT carries no header: its bytes
+//! are opaque, so it gets a span and nothing is injected.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::error::ExchangeError;
+use super::exchange::Exchange;
+use super::{Hop, Plan, connect_error};
+use crate::proxy::body::ResponseBody;
+use crate::proxy::connect;
+use crate::proxy::tunnel::{self, TunnelEnd};
+use crate::trace::semconv;
+use crate::trace::span::End;
+
+/// The upstream said 101: passes it on and joins both ends until one closes.
+pub fn switch(
+    hop: &Arc<Hop>,
+    mut exchange: Exchange,
+    mut response: Response<Incoming>,
+    client: OnUpgrade,
+) -> Response<ResponseBody> {
+    let upstream = hyper::upgrade::on(&mut response);
+    exchange.set_status(response.status());
+    if let Some(pooled) = exchange.pooled.take() {
+        pooled.switched();
+    }
+    let (parts, _) = response.into_parts();
+    let hop_ = hop.clone();
+    hop.tunnels.spawn(async move {
+        hop_.metrics.tunnels.inc();
+        let end = tunnel::upgraded(client, upstream, &hop_.cut).await;
+        hop_.metrics.tunnels.dec();
+        told(exchange, end);
+    });
+    Response::from_parts(parts, ResponseBody::Empty)
+}
+
+/// CONNECT: dials the target, answers 200 and tunnels.
+pub async fn connect(
+    hop: &Arc<Hop>,
+    exchange: &mut Exchange,
+    plan: &Plan,
+    mut request: Request<Incoming>,
+) -> Result<Connected, ExchangeError> {
+    let Some(upstream) = plan.upstreams.first() else {
+        return Err(ExchangeError::DestinationNotFound(
+            "CONNECT needs host:port".to_owned(),
+        ));
+    };
+    let dialled = hop
+        .service_pool
+        .dial(upstream)
+        .await
+        .map_err(|error| connect_error(upstream, &error))?;
+    if let (Some(span), Some(peer)) = (exchange.client_span(), dialled.peer) {
+        span.attribute(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
+        span.attribute(semconv::NETWORK_PEER_PORT, peer.port());
+    }
+    Ok(Connected {
+        client: hyper::upgrade::on(&mut request),
+        upstream: dialled.socket,
+    })
+}
+
+/// A CONNECT whose upstream is dialled.
+pub struct Connected {
+    client: OnUpgrade,
+    upstream: connect::Socket,
+}
+
+impl Connected {
+    /// Answers 200; the tunnel starts once the client has read it.
+    pub fn answer(self, hop: &Arc<Hop>, mut exchange: Exchange) -> Response<ResponseBody> {
+        exchange.set_status(StatusCode::OK);
+        let hop_ = hop.clone();
+        hop.tunnels.spawn(async move {
+            hop_.metrics.tunnels.inc();
+            let end = match self.client.await {
+                Ok(client) => tunnel::run(TokioIo::new(client), self.upstream, &hop_.cut).await,
+                Err(error) => TunnelEnd {
+                    error: Some(std::io::Error::other(error)),
+                    ..TunnelEnd::default()
+                },
+            };
+            hop_.metrics.tunnels.dec();
+            told(exchange, end);
+        });
+        Response::new(ResponseBody::Empty)
+    }
+}
+
+/// Ends the exchange of a tunnel that has ended.
+fn told(mut exchange: Exchange, end: TunnelEnd) {
+    if let Some(span) = exchange.client_span() {
+        span.attribute(
+            semconv::TUNNEL_SENT,
+            i64::try_from(end.sent).unwrap_or(i64::MAX),
+        );
+        span.attribute(
+            semconv::TUNNEL_RECEIVED,
+            i64::try_from(end.received).unwrap_or(i64::MAX),
+        );
+    }
+    exchange.finish(match end.error {
+        None if end.stopped => End::Cancelled,
+        None => End::Complete,
+        Some(error) => End::Failed("connection_terminated", Some(Cow::Owned(error.to_string()))),
+    });
+}

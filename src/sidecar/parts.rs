@@ -1,0 +1,164 @@
+//! The sidecar's parts from its configuration: pools, resource, limits.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Address, Config};
+use crate::correlation::Correlator;
+use crate::proxy::connect::{Check, Verdict};
+use crate::proxy::pool::{Opened, Pool, PoolLimits, PoolOptions};
+use crate::proxy::server::ServeLimits;
+use crate::routing::{Snapshot, Table};
+use crate::telemetry::Metrics;
+
+/// Connections to the app: short idle time, and each is told to the correlator.
+pub(super) fn app_pool(
+    limits: &Arc<ArcSwap<PoolLimits>>,
+    metrics: &Arc<Metrics>,
+    correlator: &Arc<Correlator>,
+    own: &[SocketAddr],
+) -> Arc<Pool> {
+    let correlator = correlator.clone();
+    let on_open = move |opened: &Opened| -> Box<dyn Send> {
+        match (opened.local, opened.peer) {
+            (Some(local), Some(app)) => Box::new(correlator.app_connection(opened.id, local, app)),
+            // A unix socket has no address to look up.
+            _ => Box::new(()),
+        }
+    };
+    Pool::new(PoolOptions {
+        on_open: Some(Arc::new(on_open)),
+        ..options(limits, metrics, own)
+    })
+}
+
+/// Connections to services.
+pub(super) fn service_pool(
+    limits: &Arc<ArcSwap<PoolLimits>>,
+    metrics: &Arc<Metrics>,
+    own: &[SocketAddr],
+) -> Arc<Pool> {
+    Pool::new(options(limits, metrics, own))
+}
+
+fn options(
+    limits: &Arc<ArcSwap<PoolLimits>>,
+    metrics: &Arc<Metrics>,
+    own: &[SocketAddr],
+) -> PoolOptions {
+    PoolOptions {
+        limits: limits.clone(),
+        check: Some(loop_check(own.to_vec())),
+        ..PoolOptions::new(PoolLimits::app(), metrics.clone())
+    }
+}
+
+/// Everything that listeners and pools take from a snapshot, kept current by [`Limits::follow`].
+#[derive(Clone)]
+pub(super) struct Limits {
+    pub(super) serve: Arc<ArcSwap<ServeLimits>>,
+    pub(super) app: Arc<ArcSwap<PoolLimits>>,
+    pub(super) services: Arc<ArcSwap<PoolLimits>>,
+}
+
+impl Limits {
+    pub(super) fn of(snapshot: &Snapshot) -> Limits {
+        Limits {
+            serve: Arc::new(ArcSwap::from_pointee(serve_limits(snapshot))),
+            app: Arc::new(ArcSwap::from_pointee(app_limits(snapshot))),
+            services: Arc::new(ArcSwap::from_pointee(service_limits(snapshot))),
+        }
+    }
+
+    /// Takes each new snapshot's limits, until `stop`.
+    pub(super) async fn follow(self, table: Arc<Table>, stop: CancellationToken) {
+        let mut generations = table.generations();
+        loop {
+            tokio::select! {
+                changed = generations.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+            let snapshot = table.load();
+            self.serve.store(Arc::new(serve_limits(&snapshot)));
+            self.app.store(Arc::new(app_limits(&snapshot)));
+            self.services.store(Arc::new(service_limits(&snapshot)));
+        }
+    }
+}
+
+fn app_limits(snapshot: &Snapshot) -> PoolLimits {
+    PoolLimits {
+        idle: snapshot.timeouts.upstream_idle_app,
+        connect_timeout: snapshot.timeouts.connect_app,
+        max_idle: snapshot.limits.idle_per_upstream,
+        ..PoolLimits::app()
+    }
+}
+
+fn service_limits(snapshot: &Snapshot) -> PoolLimits {
+    PoolLimits {
+        idle: snapshot.timeouts.upstream_idle,
+        connect_timeout: snapshot.timeouts.connect,
+        max_idle: snapshot.limits.idle_per_upstream,
+        ..PoolLimits::outbound()
+    }
+}
+
+/// A request must not be sent to hopspan's own listeners. An unspecified listener is every local address on its port;
+/// loopback stands for them here, others cannot be told apart from a second host without asking the kernel.
+fn loop_check(own: Vec<SocketAddr>) -> Check {
+    Arc::new(move |address: SocketAddr| {
+        let is_own = own.iter().any(|listener| {
+            let any = listener.ip().is_unspecified() && address.ip().to_canonical().is_loopback();
+            listener.port() == address.port()
+                && (any || listener.ip() == address.ip().to_canonical())
+        });
+        if is_own {
+            Verdict::Loop
+        } else {
+            Verdict::Allow
+        }
+    })
+}
+
+/// The app's addresses that need no resolving.
+pub(super) fn app_addresses(apps: &[Address]) -> Vec<SocketAddr> {
+    apps.iter()
+        .filter_map(|app| match app {
+            Address::Tcp { host, port } => Some(SocketAddr::new(host.parse().ok()?, *port)),
+            Address::Unix(_) => None,
+        })
+        .collect()
+}
+
+/// Resource attributes: the app's, since hopspan speaks for it.
+pub(super) fn resource(config: &Config) -> Vec<(String, String)> {
+    let service = config
+        .service
+        .clone()
+        .unwrap_or_else(|| "unknown_service".to_owned());
+    let mut resource = vec![("service.name".to_owned(), service)];
+    resource.extend(
+        config
+            .resource
+            .iter()
+            .filter(|(name, _)| *name != "service.name")
+            .map(|(n, v)| (n.clone(), v.clone())),
+    );
+    resource
+}
+
+/// The limits of client connections under a snapshot.
+fn serve_limits(snapshot: &Snapshot) -> ServeLimits {
+    ServeLimits {
+        header_timeout: snapshot.timeouts.header,
+        idle_timeout: snapshot.timeouts.idle,
+        write_timeout: Some(snapshot.timeouts.body_idle),
+        max_head_bytes: snapshot.limits.head_bytes,
+        max_headers: snapshot.limits.headers,
+        max_connections: snapshot.limits.connections,
+    }
+}

@@ -15,8 +15,13 @@ pub mod network;
 pub mod otel_env;
 mod overlay;
 mod read;
+mod secrets;
 pub mod sections;
+mod show;
 pub mod size;
+pub mod snippet;
+pub mod source;
+pub mod suggest;
 mod tree;
 pub mod values;
 mod yaml;
@@ -26,7 +31,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use address::Address;
-pub use errors::{ConfigError, ConfigErrors, Fault, Source};
+pub use errors::{ConfigError, ConfigErrors, Fault};
 pub use export::{Export, Protocol};
 pub use network::Trust;
 pub use otel_env::OtelEnv;
@@ -34,6 +39,8 @@ pub use sections::{
     AdminConfig, Capture, Inbound, InboundRoute, Limits, Outbound, OutboundRoute, Propagator,
     Sampling, StatusConfig, Timeouts,
 };
+pub use snippet::Snippet;
+pub use source::Source;
 pub use tree::Positions;
 pub use values::{Rate, Ratio};
 

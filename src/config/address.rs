@@ -33,12 +33,41 @@ pub struct AddressError {
     help: String,
 }
 
+impl AddressError {
+    /// What is wrong, in a few words.
+    pub fn why(&self) -> &'static str {
+        self.why
+    }
+}
+
 impl Address {
     /// A TCP address from its parts.
     pub fn tcp(host: &str, port: u16) -> Address {
         Address::Tcp {
             host: Arc::from(host),
             port,
+        }
+    }
+
+    /// Reads `host` or `host:port`, as URLs have them.
+    ///
+    /// # Errors
+    /// As for [`Address::from_str`], or where the host is no host of a URL.
+    pub fn of_url(authority: &str, default_port: u16) -> Result<Address, AddressError> {
+        let past_literal = authority.rsplit(']').next().unwrap_or(authority);
+        let address = if past_literal.contains(':') {
+            authority.parse()
+        } else {
+            format!("{authority}:{default_port}").parse()
+        };
+        match (address, authority.parse::<http::uri::Authority>()) {
+            (Ok(address @ Address::Tcp { .. }), Ok(_)) => Ok(address),
+            (Err(error), _) => Err(error),
+            _ => Err(AddressError {
+                given: authority.to_owned(),
+                why: "the host makes no sense",
+                help: "write host:port, as in 127.0.0.1:8000".to_owned(),
+            }),
         }
     }
 

@@ -45,6 +45,7 @@ pub fn parse(text: &str) -> Result<Duration, Advice> {
             .ok_or_else(|| wrong(": the unit is missing"))?;
         let (number, tail) = rest.split_at(digits);
         let number: f64 = number.parse().map_err(|_| wrong(""))?;
+        let tail = tail.trim_start();
         let letters = tail
             .find(|c: char| !c.is_ascii_alphabetic())
             .unwrap_or(tail.len());
@@ -154,6 +155,7 @@ mod tests {
             ("90s", 90_000, "90s"),
             ("1m30s", 90_000, "90s"),
             ("1.5s", 1_500, "1500ms"),
+            ("5 s", 5_000, "5s"),
             ("2h", 7_200_000, "2h"),
             ("0", 0, "0s"),
             ("0s", 0, "0s"),
@@ -171,7 +173,7 @@ mod tests {
     fn refuses_with_advice() {
         for (text, why) in [
             ("5", "unit is missing"),
-            ("5 s", "no unit ``"),
+            ("5 seconds", "no unit `seconds`"),
             ("5sec", "no unit `sec`"),
             ("-1s", "not a duration"),
             ("1e300s", "no unit `e`"),

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use super::advice::Advice;
-use super::{count, duration, size};
+use super::{Address, count, duration, size};
 
 /// OTLP transport (`OTEL_EXPORTER_OTLP_PROTOCOL`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,11 +122,12 @@ impl Default for Export {
 
 impl fmt::Debug for Export {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masked = |endpoint: &Option<String>| endpoint.as_deref().map(mask_userinfo);
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Export")
             .field("disabled", &self.disabled)
-            .field("endpoint", &self.endpoint)
-            .field("traces_endpoint", &self.traces_endpoint)
+            .field("endpoint", &masked(&self.endpoint))
+            .field("traces_endpoint", &masked(&self.traces_endpoint))
             .field("protocol", &self.protocol)
             .field("headers", &names)
             .field("timeout", &self.timeout)
@@ -187,18 +188,13 @@ pub fn check_endpoint(text: &str) -> Result<(), Advice> {
         return Err(wrong("only http and https are known"));
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-    match authority.parse::<http::uri::Authority>() {
-        Ok(authority) if authority.host().is_empty() => Err(wrong("the host is missing")),
-        Ok(authority) if authority.port().is_some() && authority.port_u16().is_none() => {
-            Err(wrong("the port is no number from 0 to 65535"))
-        }
-        Ok(authority) if scheme.is_empty() && authority.port_u16().is_none() => {
-            Err(wrong("the port is missing"))
-        }
-        Ok(_) => Ok(()),
-        Err(_) if authority.is_empty() => Err(wrong("the host is missing")),
-        Err(_) => Err(wrong("the host is no name")),
-    }
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    // Without a scheme it is for gRPC, and that needs the port.
+    let address = match scheme.as_str() {
+        "" => host.parse().and_then(|_: Address| Address::of_url(host, 0)),
+        _ => Address::of_url(host, 80),
+    };
+    address.map(|_| ()).map_err(|error| wrong(error.why()))
 }
 
 /// `user:password@` as `***@`.

@@ -198,10 +198,17 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         match &self.0.kind {
             Kind::Null => visitor.visit_map(Entries([].iter(), None)),
             Kind::Map(_) => self.deserialize_any(visitor),
-            _ => self.wrong(
-                "a mapping",
-                Some("write `key: value` lines below".to_owned()),
-            ),
+            found => {
+                // What is there instead may be a secret, as in `headers: authorization=…`.
+                let found = match found {
+                    Kind::List(_) => "a list",
+                    _ => "a single value",
+                };
+                Err(ReadError::new(
+                    format!("expected a mapping, found {found}"),
+                    Some("write `key: value` lines below".to_owned()),
+                ))
+            }
         }
         .map_err(|error| error.at(self.0))
     }

@@ -44,7 +44,7 @@ impl Default for Inbound {
     }
 }
 
-/// Loopback and private address ranges (RFC 1918, RFC 4193, RFC 6598, link-local).
+/// Loopback and private address ranges (RFC 1918, RFC 4193, RFC 6598, IPv6 link-local).
 fn private_networks() -> Vec<IpNet> {
     [
         "127.0.0.0/8",
@@ -52,7 +52,6 @@ fn private_networks() -> Vec<IpNet> {
         "172.16.0.0/12",
         "192.168.0.0/16",
         "100.64.0.0/10",
-        "169.254.0.0/16",
         "::1/128",
         "fc00::/7",
         "fe80::/10",

@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use serde::de::DeserializeOwned;
 
-use super::errors::{Fault, did_you_mean};
+use super::errors::Fault;
 use super::read::{ReadError, Reader};
+use super::suggest::did_you_mean;
 
 /// Mistakes reported at once, at most.
 const MAX_FAULTS: usize = 50;

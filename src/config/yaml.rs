@@ -9,7 +9,8 @@ use std::ops::Range;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Options, Spanned};
 
-use super::errors::{Fault, Source};
+use super::errors::Fault;
+use super::source::Source;
 use super::tree::{Kind, Node};
 
 /// Nesting that a config may have; far above what its keys need, far below what would hurt the stack.

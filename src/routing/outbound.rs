@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::{Authority, PathAndQuery};
+use http::uri::PathAndQuery;
 
 use crate::config::advice::Advice;
 use crate::config::{Address, Config, Fault};
@@ -282,21 +282,14 @@ fn destination(text: &str) -> Result<Destination, Advice> {
     if authority.contains('@') {
         return Err(wrong("it has no user and no password"));
     }
-    let authority: Authority = authority
-        .parse()
-        .map_err(|_| wrong("the host is no name"))?;
-    if authority.host().is_empty() || (authority.port().is_some() && authority.port_u16().is_none())
-    {
-        return Err(wrong("the host or the port makes no sense"));
-    }
+    let address = Address::of_url(authority, port).map_err(|error| wrong(error.why()))?;
     let path = path.trim_end_matches('/');
     if path.parse::<PathAndQuery>().is_err() && !path.is_empty() {
         return Err(wrong("the path makes no sense"));
     }
-    let name = authority.host().trim_matches(['[', ']']);
     Ok(Destination {
         tls,
-        address: Address::tcp(name, authority.port_u16().unwrap_or(port)),
+        address,
         path_prefix: Arc::from(path),
     })
 }

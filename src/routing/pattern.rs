@@ -1,8 +1,9 @@
 //! Django's URL patterns, all of them in one automaton.
 //!
 //! `path()` patterns (`orders/<int:pk>/`) with Django's converters, and `re_path()` patterns as far as a regular
-//! language goes: lookaheads and back references are refused. Matching follows Django: the first pattern that fits
-//! wins, a `re_path()` pattern without `^` or `$` fits anywhere.
+//! language goes: lookaheads and back references are refused. Matching follows Django 5: the first pattern that fits
+//! wins, and a `re_path()` pattern that does not end with `$` is searched for. Where a pattern is the end of an
+//! `include()`, the whole of it is written here.
 
 use std::ops::Range;
 
@@ -153,14 +154,17 @@ impl Pattern {
         let parsed = regex_syntax::parse(&translated).map_err(|error| wrong_regex(&error, text))?;
         Ok(Pattern {
             written: text.to_owned(),
-            regex: whole_path(&parsed),
+            regex: whole_path(text, &parsed),
             literal: None,
         })
     }
 }
 
-/// Django searches where a regex has no `^`, and lets go on where it has no `$`.
-fn whole_path(regex: &Hir) -> String {
+/// Django (`RegexPattern.match`) wants the whole path to fit where the pattern ends with a dollar sign, and else searches.
+fn whole_path(written: &str, regex: &Hir) -> String {
+    if written.ends_with('$') {
+        return regex.to_string();
+    }
     let properties = regex.properties();
     let begins = properties.look_set_prefix().contains(Look::Start);
     let ends = properties.look_set_suffix().contains(Look::End);
@@ -202,7 +206,7 @@ fn parameter(inside: &str, at: Range<usize>) -> Result<(&'static str, &str), Wro
     }
     let Some((_, regex)) = CONVERTERS.iter().find(|(known, _)| *known == converter) else {
         let known: Vec<&str> = CONVERTERS.iter().map(|(known, _)| *known).collect();
-        let meant = crate::config::errors::did_you_mean(converter, &known);
+        let meant = crate::config::suggest::did_you_mean(converter, &known);
         let help = match meant {
             Some(meant) => format!("did you mean `<{meant}:{name}>`?"),
             None => format!(

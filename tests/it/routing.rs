@@ -1,5 +1,6 @@
 //! Hot reload against real files: each way in which editors and Kubernetes change one, good files and bad.
 
+mod django;
 mod watched;
 
 use std::path::Path;

@@ -80,8 +80,10 @@ pub struct Stamped {
 }
 
 impl Stamped {
-    /// Reads `stream`, which comes from a listener with [`enable`], or has it itself.
+    /// Reads `stream`, which should come from a listener with [`enable`].
     pub fn new(stream: TcpStream, received: Arc<Received>) -> Stamped {
+        // Inherited from the listener, except where the handshake was over before the listener asked.
+        let _ = enable(&stream);
         Stamped { stream, received }
     }
 

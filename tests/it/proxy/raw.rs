@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,9 +15,11 @@ use tokio_util::task::TaskTracker;
 
 use hopspan::config::Address;
 use hopspan::proxy::body::{BodyEnd, Content, ResponseBody, Watch, Watched};
+use hopspan::proxy::forwarding;
 use hopspan::proxy::listener;
 use hopspan::proxy::pool::{Pool, Pooled};
 use hopspan::proxy::server::{Connection, Handler, ServeLimits, ServeOptions};
+use hopspan::proxy::tunnel;
 use hopspan::telemetry::metrics::Metrics;
 
 /// Far above anything that should happen; a test that waits so long has failed.
@@ -126,9 +128,19 @@ impl Served {
         limits: ServeLimits,
         metrics: Arc<Metrics>,
     ) -> Served {
+        Served::start_with(handler, limits, metrics, false).await
+    }
+
+    pub(super) async fn start_with<H: Handler>(
+        handler: H,
+        limits: ServeLimits,
+        metrics: Arc<Metrics>,
+        stamp: bool,
+    ) -> Served {
         let bound = listener::bind(&Address::tcp("127.0.0.1", 0)).await.unwrap();
         let address = bound.local_addr();
         let mut options = ServeOptions::new("inbound", metrics.clone());
+        options.stamp = stamp;
         options.limits = Arc::new(ArcSwap::from_pointee(limits));
         let (stop, cut, tracker) = (
             CancellationToken::new(),
@@ -203,6 +215,8 @@ pub(super) struct Forward {
     pub(super) pool: Arc<Pool>,
     pub(super) upstream: Address,
     pub(super) ends: Arc<Mutex<Vec<String>>>,
+    /// Ends tunnels.
+    pub(super) stop: CancellationToken,
 }
 
 impl Forward {
@@ -211,6 +225,7 @@ impl Forward {
             pool,
             upstream: upstream.into(),
             ends: Arc::default(),
+            stop: CancellationToken::new(),
         }
     }
 }
@@ -218,25 +233,62 @@ impl Forward {
 impl Handler for Forward {
     async fn handle(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         _: Arc<Connection>,
     ) -> Response<ResponseBody> {
-        let mut pooled = self.pool.checkout(&self.upstream).await.unwrap();
-        let sent = pooled.send(request.map(Content::Plain)).await;
-        let ends = self.ends.clone();
-        match sent {
-            Ok(response) => response.map(|body| {
-                let watch = Box::new(Returns { pooled, ends });
-                ResponseBody::Streaming(Watched::new(body, watch))
-            }),
-            Err(error) => {
-                ends.lock().unwrap().push(format!("{:?}", error.fault));
-                let mut response = Response::new(ResponseBody::from(error.to_string()));
-                *response.status_mut() = http::StatusCode::BAD_GATEWAY;
-                response
-            }
+        if let Err(bad) = forwarding::request::validate(&request) {
+            return refusal(bad.status, bad.why);
         }
+        let client = hyper::upgrade::on(&mut request);
+        let asked = forwarding::clean_request(&mut request, &[]);
+        let mut pooled = match self.pool.checkout(&self.upstream).await {
+            Ok(pooled) => pooled,
+            Err(error) => return refusal(StatusCode::BAD_GATEWAY, error.proxy_status()),
+        };
+        let mut response = match pooled.send(request.map(Content::Plain)).await {
+            Ok(response) => response,
+            Err(error) => {
+                self.note(format!("{:?}", error.fault));
+                return refusal(StatusCode::BAD_GATEWAY, error.proxy_status());
+            }
+        };
+        if let Err(bad) = forwarding::clean_response(&mut response, asked) {
+            return refusal(StatusCode::BAD_GATEWAY, bad.0);
+        }
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let upstream = hyper::upgrade::on(&mut response);
+            pooled.switched();
+            let this = self.clone();
+            tokio::spawn(async move {
+                let end = tunnel::upgraded(client, upstream, &this.stop).await;
+                this.note(format!("tunnel {} {}", end.sent, end.received));
+            });
+            return response.map(|_| ResponseBody::Empty);
+        }
+        let ends = self.ends.clone();
+        response.map(|body| {
+            ResponseBody::Streaming(Watched::new(body, Box::new(Returns { pooled, ends })))
+        })
     }
+}
+
+impl Forward {
+    fn note(&self, what: String) {
+        self.ends.lock().unwrap().push(what);
+    }
+
+    pub(super) fn told(&self) -> Vec<String> {
+        self.ends.lock().unwrap().clone()
+    }
+}
+
+fn refusal(status: StatusCode, why: &'static str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from(why));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert("connection", http::HeaderValue::from_static("close"));
+    response
 }
 
 struct Returns {

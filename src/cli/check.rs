@@ -22,6 +22,6 @@ pub fn check(file: &Path) -> ExitCode {
 }
 
 fn refused(errors: &ConfigErrors) -> ExitCode {
-    eprint!("{}", errors.render(super::colors(&std::io::stderr())));
+    eprintln!("{}", errors.render(super::colors(&std::io::stderr())));
     ExitCode::FAILURE
 }

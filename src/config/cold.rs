@@ -28,19 +28,14 @@ const COLD: &[Cold] = cold! {
     "status.listen" status.listen;
     "admin.listen" admin.listen;
     "export" export;
-    "timeouts.header" timeouts.header;
-    "timeouts.idle" timeouts.idle;
-    "timeouts.connect_app" timeouts.connect_app;
-    "timeouts.connect" timeouts.connect;
-    "timeouts.upstream_idle_app" timeouts.upstream_idle_app;
-    "timeouts.upstream_idle" timeouts.upstream_idle;
-    "limits.head_bytes" limits.head_bytes;
-    "limits.headers" limits.headers;
-    "limits.connections" limits.connections;
-    "limits.idle_per_upstream" limits.idle_per_upstream;
 };
 
 impl Config {
+    /// The keys that need a restart.
+    pub fn cold_keys() -> impl Iterator<Item = &'static str> {
+        COLD.iter().map(|cold| cold.key)
+    }
+
     /// Keys of which `self` wants another value than `running` has and that need a restart.
     pub fn needs_restart(&self, running: &Config) -> Vec<String> {
         COLD.iter()

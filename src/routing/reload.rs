@@ -268,7 +268,7 @@ impl Reloader {
         }
     }
 
-    fn take(&self, state: &mut State, wanted: Config, mut snapshot: Snapshot) -> Reloaded {
+    fn take(&self, state: &mut State, wanted: Config, snapshot: Snapshot) -> Reloaded {
         let reloaded = Reloaded {
             from: state.status.generation,
             to: snapshot.generation,
@@ -276,8 +276,6 @@ impl Reloader {
         };
         let mut in_use = wanted;
         in_use.keep_cold(&state.running);
-        snapshot.timeouts.clone_from(&in_use.timeouts);
-        snapshot.limits.clone_from(&in_use.limits);
         state.in_use = in_use;
         state.status = ReloadStatus {
             generation: reloaded.to,

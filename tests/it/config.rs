@@ -110,6 +110,36 @@ fn the_documented_file_says_the_defaults() {
     assert_eq!(config.outbound.routes.len(), 3);
 }
 
+#[test]
+fn the_documented_file_marks_what_needs_a_restart() {
+    let text = read(&root().join("config/hopspan.yaml")).text;
+    let mut marked = Vec::new();
+    let (mut section, mut restart) = (String::new(), false);
+    for line in text.lines().skip_while(|line| line.starts_with('#')) {
+        let Some((key, _)) = line
+            .split_once(':')
+            .filter(|_| !line.trim_start().starts_with('#'))
+        else {
+            restart |= line.contains("(restart)");
+            continue;
+        };
+        let path = match key.strip_prefix("  ") {
+            Some(inner) => format!("{section}.{inner}"),
+            None => key.to_owned(),
+        };
+        if !key.starts_with(' ') {
+            section = key.to_owned();
+        }
+        if std::mem::take(&mut restart) {
+            marked.push(path);
+        }
+    }
+    marked.sort();
+    let mut cold: Vec<&str> = Config::cold_keys().collect();
+    cold.sort_unstable();
+    assert_eq!(marked, cold);
+}
+
 /// A config in which every key is there.
 fn with_routes() -> Config {
     let mut config = Config::default();
@@ -162,6 +192,14 @@ fn every_example_is_a_good_config_and_reads_back_as_written() {
         examples += 1;
     }
     assert!(examples > 0);
+    for deployed in [
+        "demo/order.yaml",
+        "demo/payment.yaml",
+        "kubernetes/hopspan.yaml",
+    ] {
+        let source = read(&root().join("deploy").join(deployed));
+        load(&source, &|_| {}, 1).unwrap_or_else(|errors| panic!("{errors}"));
+    }
     assert_eq!(
         Config::parse(&Source::new("f", Config::default().to_yaml())).unwrap(),
         Config::default()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hopspan::config::Address;
-use hopspan::routing::Reloader;
+use hopspan::routing::{Reloaded, Reloader};
 use hopspan::telemetry::metrics::Metrics;
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -145,6 +145,11 @@ impl Watched {
             .await
             .unwrap();
         assert_eq!(self.reloader.table().load().generation, n);
+    }
+
+    /// Reloads by hand a file that is good, whether the watcher was faster or not.
+    pub(super) fn reload(&self) -> Reloaded {
+        self.reloader.reload().unwrap()
     }
 
     /// Waits until the file was refused.

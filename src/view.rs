@@ -7,6 +7,7 @@
 
 mod api;
 pub mod client;
+mod decode;
 mod document;
 mod doors;
 mod fault;

@@ -10,7 +10,8 @@
 //! seems to be missing; when it is over, what is there is answered. Errors are `{"error": sentence}`.
 //! The Host header must name this machine, against DNS rebinding; there is no CORS.
 
-use std::collections::BTreeMap;
+mod query;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +22,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
+use query::Query;
+
 use super::doors::{plain, respond};
 use super::store::{Found, Snapshot, Store};
 use super::summary::Summary;
 use super::waterfall::lay_out;
 
-/// Longest `wait`.
-const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Traces listed unless `limit` says otherwise, and at most.
 const LIMIT: (usize, usize) = (50, 10_000);
 /// A trace without gaps is whole once nothing came for this long: exporters batch for a second.
@@ -142,7 +143,7 @@ fn list(store: &Arc<Store>, query: &Query) -> Result<Response<Body>, Refusal> {
     query.only(&["errors", "service", "limit"])?;
     let failed_only = query.flag("errors")?;
     let limit = query.number("limit")?.unwrap_or(LIMIT.0).min(LIMIT.1);
-    let service = query.0.get("service");
+    let service = query.text("service");
     let traces = store
         .newest(failed_only)
         .into_iter()
@@ -261,67 +262,5 @@ fn json(document: &impl Serialize) -> Response<Body> {
             "application/json",
             serde_json::json!({ "error": error.to_string() }).to_string(),
         ),
-    }
-}
-
-/// The parameters of a request.
-struct Query(BTreeMap<String, String>);
-
-impl Query {
-    fn parse(text: &str) -> Result<Query, Refusal> {
-        let mut parameters = BTreeMap::new();
-        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, "1"));
-            let value = percent_encoding::percent_decode_str(&value.replace('+', " "))
-                .decode_utf8()
-                .map_err(|_| bad(format!("`{name}` is not UTF-8")))?
-                .into_owned();
-            parameters.insert(name.to_owned(), value);
-        }
-        Ok(Query(parameters))
-    }
-
-    /// A misspelt filter that is ignored would answer another question than the one asked.
-    fn only(&self, known: &[&str]) -> Result<(), Refusal> {
-        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
-            None => Ok(()),
-            Some(name) if known.is_empty() => {
-                Err(bad(format!("`{name}`: no parameter is known here")))
-            }
-            Some(name) => Err(bad(format!(
-                "`{name}` is not a parameter here, these are: {}",
-                known.join(", ")
-            ))),
-        }
-    }
-
-    fn flag(&self, name: &str) -> Result<bool, Refusal> {
-        match self.0.get(name).map(String::as_str) {
-            None | Some("0" | "false") => Ok(false),
-            Some("" | "1" | "true") => Ok(true),
-            Some(_) => Err(bad(format!("`{name}` is 1 or 0"))),
-        }
-    }
-
-    fn number(&self, name: &str) -> Result<Option<usize>, Refusal> {
-        let number = self.0.get(name).map(|text| text.parse()).transpose();
-        number.map_err(|_| bad(format!("`{name}` is a whole number")))
-    }
-
-    fn wait(&self) -> Result<Duration, Refusal> {
-        let Some(text) = self.0.get("wait") else {
-            return Ok(Duration::ZERO);
-        };
-        let parsed = match text.strip_suffix("ms") {
-            Some(number) => number.parse().map(Duration::from_millis),
-            None => text
-                .strip_suffix('s')
-                .unwrap_or(text)
-                .parse()
-                .map(Duration::from_secs),
-        };
-        parsed
-            .map(|wait| wait.min(MAX_WAIT))
-            .map_err(|_| bad("`wait` is a duration such as 5s or 500ms"))
     }
 }

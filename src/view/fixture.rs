@@ -19,7 +19,8 @@ use opentelemetry_proto::tonic::common::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as Otlp, Status};
 
-use super::span::{self, Span, from_otlp};
+use super::decode::from_otlp;
+use super::span::{self, Span};
 
 /// When fixture traces start: 2025-09-22T08:47:03.123Z.
 pub(super) const START: u64 = 1_758_530_823_123_000_000;

@@ -23,8 +23,8 @@ use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service;
 
+use super::decode::from_otlp;
 use super::doors::respond;
-use super::span::from_otlp;
 use super::store::Store;
 
 /// Requests read or decoded at once, over all connections: bounds the memory beside the store.
@@ -273,12 +273,19 @@ fn answer(
             Encoding::Protobuf.content_type(),
             response.encode_to_vec(),
         ),
-        Encoding::Json => respond(
-            status,
-            Encoding::Json.content_type(),
-            // Two integers and a string: it cannot fail.
-            serde_json::to_vec(response).unwrap_or_default(),
-        ),
+        Encoding::Json => respond(status, Encoding::Json.content_type(), json(response)),
+    }
+}
+
+/// By hand, since ProtoJSON leaves out what is absent and writes 64-bit numbers as text.
+fn json(response: &ExportTraceServiceResponse) -> String {
+    match &response.partial_success {
+        None => "{}".to_owned(),
+        Some(partial) => serde_json::json!({ "partialSuccess": {
+            "rejectedSpans": partial.rejected_spans.to_string(),
+            "errorMessage": partial.error_message,
+        }})
+        .to_string(),
     }
 }
 

@@ -84,6 +84,7 @@ struct Trace {
     spans: Vec<Arc<Span>>,
     index: HashMap<SpanId, usize>,
     bytes: usize,
+    /// For the order of the list: when it started, but not later than when it came.
     start: u64,
     failing: bool,
     not_kept: u64,
@@ -227,7 +228,7 @@ impl Inner {
                 spans: Vec::new(),
                 index: HashMap::new(),
                 bytes: TRACE_BYTES,
-                start: u64::MAX,
+                start: unix_nanos_now(),
                 failing: false,
                 not_kept: 0,
                 last_arrival: now,
@@ -281,11 +282,20 @@ impl Inner {
             self.counts.spans = self.counts.spans.saturating_sub(trace.spans.len());
             self.counts.traces_evicted += 1;
             self.counts.spans_evicted += trace.spans.len() as u64;
-            self.counts.evicting_since.get_or_insert_with(|| {
-                SystemTime::now()
-                    .duration_since(SystemTime::UNIX_EPOCH)
-                    .map_or(0, |since| since.as_secs())
-            });
+            self.counts
+                .evicting_since
+                .get_or_insert_with(|| unix_nanos_now() / 1_000_000_000);
         }
     }
 }
+
+fn unix_nanos_now() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        })
+}
+
+#[cfg(test)]
+mod tests;

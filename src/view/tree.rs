@@ -199,3 +199,6 @@ fn key(span: &Span) -> (u64, [u8; 8], u64, &str) {
         &span.name,
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,7 @@ fn ascii_is_ascii_and_colour_is_only_colour() {
 
 /// Every text of a span that can be printed, with whatever a terminal would obey.
 fn hostile(text: &str) -> Vec<Arc<Span>> {
-    let (mut list, _) = crate::view::span::from_otlp(crate::view::fixture::request(
+    let (mut list, _) = crate::view::decode::from_otlp(crate::view::fixture::request(
         "
 order server POST /orders/ 500 0..57
 ? order client GET http://price/ 200 10..12

@@ -76,7 +76,7 @@ impl Running {
             .map_err(|error| error.to_string())
     }
 
-    pub(super) async fn trace(&self, trace: u8, query: &str) -> serde_json::Value {
+    pub(super) async fn trace(&self, trace: u64, query: &str) -> serde_json::Value {
         self.get(&format!("/api/traces/{trace:032x}?{query}"))
             .await
             .unwrap()
@@ -129,8 +129,8 @@ fn pair(key: &str, value: &str) -> KeyValue {
 pub(super) struct Fixture(pub(super) Span);
 
 /// A span of 10 ms, by small numbers; parent 0 is none.
-pub(super) fn span(trace: u8, id: u8, parent: u8) -> Fixture {
-    let id_of = |id: u8| u64::from(id).to_be_bytes().to_vec();
+pub(super) fn span(trace: u64, id: u64, parent: u64) -> Fixture {
+    let id_of = |id: u64| id.to_be_bytes().to_vec();
     Fixture(Span {
         trace_id: u128::from(trace).to_be_bytes().to_vec(),
         span_id: id_of(id),
@@ -140,8 +140,8 @@ pub(super) fn span(trace: u8, id: u8, parent: u8) -> Fixture {
             id_of(parent)
         },
         name: "GET /".to_owned(),
-        start_time_unix_nano: START + u64::from(id) * 1_000_000,
-        end_time_unix_nano: START + u64::from(id) * 1_000_000 + 10_000_000,
+        start_time_unix_nano: START + id * 1_000_000,
+        end_time_unix_nano: START + id * 1_000_000 + 10_000_000,
         ..Span::default()
     })
 }

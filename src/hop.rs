@@ -32,7 +32,8 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reason;
 use crate::trace::sampling::RateLimiter;
 use crate::trace::span::{Key, Sink, Span, Value};
-use crate::trace::{Context, semconv, w3c};
+use crate::trace::w3c::{self, Extracted};
+use crate::trace::{Context, semconv};
 
 use error::ExchangeError;
 use exchange::Exchange;
@@ -99,14 +100,38 @@ impl Handler for Side {
 pub struct Plan {
     /// Where to, in order of preference.
     pub upstreams: Vec<Address>,
-    /// The context that leaves with the request; `None` strips all context.
-    pub leaves: Option<Context>,
-    /// Whether baggage may leave towards public addresses.
-    pub baggage_to_public: bool,
+    /// The trace context that leaves with the request.
+    pub leaves: Leaves,
+    /// The baggage that leaves with it.
+    pub baggage: Baggage,
     /// Longest wait for the response head.
     pub timeout: Option<Duration>,
     /// Outbound: goes before the path, where the route's `to:` has one.
     pub path_prefix: Option<Arc<str>>,
+}
+
+/// The trace context that leaves with a request.
+#[derive(Default)]
+pub enum Leaves {
+    /// Whatever came: no propagator is configured.
+    #[default]
+    Untouched,
+    /// None: nothing may leak to this destination.
+    Nothing,
+    /// Exactly this one, whatever came.
+    Context(Context),
+}
+
+/// The baggage that leaves with a request.
+#[derive(Clone, Copy, Default)]
+pub enum Baggage {
+    /// What the request itself carries.
+    #[default]
+    Own,
+    /// The context's.
+    Restored,
+    /// The context's, unless the upstream turns out to be a public address; then the request's own.
+    RestoredIfPrivate,
 }
 
 /// What came of sending a request on.
@@ -248,14 +273,21 @@ impl Hop {
         request: &mut Request<RequestBody>,
     ) {
         let opened = pooled.connection();
+        let head = request.headers_mut();
         match &plan.leaves {
-            None => w3c::strip(request.headers_mut()),
-            Some(context) => {
-                let private = opened.peer.is_none_or(|peer| is_private(peer.ip()));
-                if plan.baggage_to_public || private {
-                    w3c::inject(request.headers_mut(), context);
-                } else {
-                    w3c::inject_without_baggage(request.headers_mut(), context);
+            Leaves::Untouched => {}
+            Leaves::Nothing => w3c::strip(head),
+            Leaves::Context(context) => {
+                let baggage = match plan.baggage {
+                    Baggage::Own => false,
+                    Baggage::Restored => true,
+                    Baggage::RestoredIfPrivate => {
+                        opened.peer.is_none_or(|peer| is_private(peer.ip()))
+                    }
+                };
+                match baggage {
+                    true => w3c::inject(head, context),
+                    false => w3c::inject_without_baggage(head, context),
                 }
                 if direction == Direction::Inbound {
                     exchange.presence = Some(self.correlator.enter(opened.id, context.clone()));
@@ -379,6 +411,17 @@ fn prefix_path(request: &mut Request<Incoming>, prefix: &str) {
     if let Ok(uri) = format!("{}{path}", prefix.trim_end_matches('/')).parse() {
         *request.uri_mut() = uri;
     }
+}
+
+/// The context in a request's headers, where the propagators include one; malformed parts are counted.
+fn extract(exchange: &Exchange, headers: &HeaderMap) -> Extracted {
+    if !exchange.snapshot.propagation.trace_context {
+        return Extracted::Absent;
+    }
+    let malformed = &exchange.hop.metrics.context_malformed;
+    w3c::extract_reporting(headers, |reason| {
+        malformed.get_or_create(&Reason { reason }).inc();
+    })
 }
 
 /// Addresses that no third party answers on: loopback, private and link-local ranges, IPv6 ULA.

@@ -123,10 +123,14 @@ impl Sidecar {
                 child: options.child,
             },
         );
-        let own = vec![addresses.inbound, addresses.outbound];
+        // An app may call its own service: only what comes back to the same listener is a loop.
+        let (inbound_loop, outbound_loop) = (
+            [addresses.inbound, addresses.outbound],
+            [addresses.outbound],
+        );
         let hop = Arc::new(Hop {
-            app_pool: parts::app_pool(&limits.app, &metrics, &correlator, &own),
-            service_pool: parts::service_pool(&limits.services, &metrics, &own),
+            app_pool: parts::app_pool(&limits.app, &metrics, &correlator, &inbound_loop),
+            service_pool: parts::service_pool(&limits.services, &metrics, &outbound_loop),
             table,
             correlator: correlator.clone(),
             sink: queue.clone(),

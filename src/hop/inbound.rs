@@ -11,13 +11,13 @@ use hyper::body::Incoming;
 
 use super::error::ExchangeError;
 use super::exchange::Exchange;
-use super::{Plan, capture, check};
+use super::{Baggage, Leaves, Plan, capture, check};
+use crate::config::Address;
 use crate::proxy::forwarding::{forwarded, request as checked};
 use crate::routing::{InboundRoute, InboundTable};
-use crate::telemetry::metrics::Reason;
 use crate::trace::span::{Kind, Name, Span};
-use crate::trace::w3c::{self, Extracted};
-use crate::trace::{Context, Parent, redact, semconv, span};
+use crate::trace::w3c::Extracted;
+use crate::trace::{Context, Parent, baggage, redact, semconv, span};
 
 /// Decides where an inbound request goes and what goes with it, and starts its spans.
 pub fn plan(
@@ -31,18 +31,31 @@ pub fn plan(
     }
     let peer = exchange.connection.peer.ip();
     let (parent, stranger) = parent(exchange, &snapshot.inbound, request.headers(), peer);
-    let leaves = if route.trace {
+    let mut leaves = if route.trace {
         start_spans(exchange, route, &parent, stranger, request)
     } else {
         passed_through(&parent)
     };
+    let propagation = snapshot.propagation;
+    if parent.context().is_none() && propagation.baggage && snapshot.inbound.trusts(peer) {
+        // Baggage needs no trace to travel with.
+        leaves.baggage = baggage::extract(request.headers()).0;
+    }
     check(request)?;
     let head = request.headers_mut();
     forwarded::add(head, peer, "http", snapshot.inbound.is_trusted_proxy(peer));
     Ok(Plan {
         upstreams: route.app.clone(),
-        leaves: Some(leaves),
-        baggage_to_public: true,
+        leaves: if propagation.trace_context {
+            Leaves::Context(leaves)
+        } else {
+            Leaves::Untouched
+        },
+        baggage: if propagation.baggage {
+            Baggage::Restored
+        } else {
+            Baggage::Own
+        },
         timeout: route.timeout,
         ..Plan::default()
     })
@@ -56,19 +69,10 @@ fn parent(
     peer: IpAddr,
 ) -> (Parent, Option<Context>) {
     let root = Parent::Root { unlinked: None };
-    match w3c::extract(headers) {
+    match super::extract(exchange, headers) {
         Extracted::Valid(context) if table.trusts(peer) => (Parent::Remote(context), None),
         Extracted::Valid(context) => (root, Some(context)),
-        Extracted::Absent => (root, None),
-        Extracted::Malformed(reason) => {
-            exchange
-                .hop
-                .metrics
-                .context_malformed
-                .get_or_create(&Reason { reason })
-                .inc();
-            (root, None)
-        }
+        Extracted::Absent | Extracted::Malformed(_) => (root, None),
     }
 }
 
@@ -108,7 +112,8 @@ fn start_spans(
         };
         let mut client = Span::start(Kind::Client, name, &parent, context, started, sink);
         if client.is_recording() {
-            client.attribute(semconv::HTTP_REQUEST_METHOD, method.unwrap_or("_OTHER"));
+            super::describe_method(&mut client, request.method());
+            describe_app(&mut client, exchange, route, request);
         }
         client
     });
@@ -162,6 +167,35 @@ fn describe(
     }
     for (name, key) in &snapshot.capture.request_headers {
         capture(span, headers, name, key);
+    }
+}
+
+/// The app as the CLIENT span names it. With several addresses the first, until one answers.
+fn describe_app(
+    span: &mut Span,
+    exchange: &Exchange,
+    route: &InboundRoute,
+    request: &Request<Incoming>,
+) {
+    let Some(app) = route.app.first() else { return };
+    let path = request.uri().path();
+    let query = match request.uri().query() {
+        Some(query) => format!(
+            "?{}",
+            redact::query(query, &exchange.snapshot.capture.redact)
+        ),
+        None => String::new(),
+    };
+    match app {
+        Address::Tcp { host, port } => {
+            span.attribute(semconv::SERVER_ADDRESS, host.clone());
+            span.attribute(semconv::SERVER_PORT, *port);
+            span.attribute(semconv::URL_FULL, format!("http://{app}{path}{query}"));
+        }
+        Address::Unix(socket) => {
+            span.attribute(semconv::SERVER_ADDRESS, socket.display().to_string());
+            span.attribute(semconv::URL_FULL, format!("http://localhost{path}{query}"));
+        }
     }
 }
 

@@ -9,13 +9,13 @@ use hyper::body::Incoming;
 
 use super::error::ExchangeError;
 use super::exchange::Exchange;
-use super::{Plan, capture, check};
+use super::{Baggage, Leaves, Plan, capture, check};
 use crate::config::Address;
 use crate::correlation::{OutboundCall, Stamp};
 use crate::proxy::forwarding::request::{self as checked, Target};
-use crate::telemetry::metrics::{EvidenceLabel, Reason};
+use crate::telemetry::metrics::EvidenceLabel;
 use crate::trace::span::{Kind, Name, Span};
-use crate::trace::w3c::{self, Extracted};
+use crate::trace::w3c::Extracted;
 use crate::trace::{Context, Evidence, Parent, redact, semconv};
 
 /// Decides where an outbound call goes and what goes with it, and starts its span.
@@ -61,8 +61,20 @@ pub async fn plan(
     };
     Ok(Plan {
         upstreams: vec![upstream],
-        leaves: route.propagate.then_some(leaves),
-        baggage_to_public: route.name.is_some(),
+        leaves: match (snapshot.propagation.trace_context, route.propagate) {
+            (_, false) => Leaves::Nothing,
+            (true, true) => Leaves::Context(leaves),
+            (false, true) => Leaves::Untouched,
+        },
+        baggage: match (
+            snapshot.propagation.baggage,
+            request.headers().contains_key("baggage"),
+        ) {
+            // The app's own is the newer one.
+            (false, _) | (_, true) => Baggage::Own,
+            (true, false) if route.name.is_some() => Baggage::Restored,
+            (true, false) => Baggage::RestoredIfPrivate,
+        },
         timeout: route.timeout,
         path_prefix: route
             .to
@@ -117,24 +129,15 @@ impl Called {
 
 /// The parent: the app's own header wins; else what correlation proves; else none, and why.
 async fn parent(exchange: &Exchange, headers: &HeaderMap) -> Parent {
-    let metrics = &exchange.hop.metrics;
-    match w3c::extract(headers) {
-        Extracted::Valid(context) => {
-            metrics
-                .joins
-                .get_or_create(&EvidenceLabel {
-                    evidence: Evidence::Header.as_str(),
-                })
-                .inc();
-            return Parent::Joined(context, Evidence::Header);
-        }
-        Extracted::Malformed(reason) => {
-            metrics
-                .context_malformed
-                .get_or_create(&Reason { reason })
-                .inc();
-        }
-        Extracted::Absent => {}
+    if let Extracted::Valid(context) = super::extract(exchange, headers) {
+        let evidence = Evidence::Header.as_str();
+        exchange
+            .hop
+            .metrics
+            .joins
+            .get_or_create(&EvidenceLabel { evidence })
+            .inc();
+        return Parent::Joined(context, Evidence::Header);
     }
     let connection = &exchange.connection;
     let call = OutboundCall {

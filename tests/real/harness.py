@@ -74,8 +74,8 @@ class Case(unittest.TestCase):
     def gunicorn(self, *more):
         return ["gunicorn", "--config", str(PROBE / "gunicorn.conf.py"), *more, "--bind", "127.0.0.1:{port}", "probe.wsgi"]
 
-    def sidecar(self, app, config=None, command=(), prefix=(), **env):
-        return Sidecar(self, app, config, command, prefix, env)
+    def sidecar(self, app, config=None, command=(), prefix=(), name="hopspan", **env):
+        return Sidecar(self, app, config, command, prefix, name, env)
 
     def collector(self):
         return Collector(self)
@@ -84,19 +84,19 @@ class Case(unittest.TestCase):
 class Sidecar:
     """`hopspan run` on free ports."""
 
-    def __init__(self, case, app, config, command, prefix, env):
+    def __init__(self, case, app, config, command, prefix, name, env):
         self.ports = {name: free_port() for name in ("inbound", "outbound", "status", "admin")}
         arguments = [*prefix, HOPSPAN, "run", "--app", f"127.0.0.1:{app}"]
         for name, port in self.ports.items():
             arguments += [f"--{name}", f"127.0.0.1:{port}"]
         if config is not None:
-            path = case.folder / "hopspan.yaml"
+            path = case.folder / f"{name}.yaml"
             path.write_text(config)
             arguments += ["--config", path]
         if command:
             arguments += ["--", *[str(part).format(port=app) for part in command]]
         env.setdefault("OTEL_TRACES_EXPORTER", "none")
-        self.process = case.start("hopspan", arguments, **env)
+        self.process = case.start(name, arguments, **env)
         wait_until("hopspan", lambda: self.ready(), [self.process])
         if command:
             wait_until("the app behind hopspan", lambda: self.get("/healthz")[0] == 200, [self.process])

@@ -191,6 +191,7 @@ def arguments():
     parser.add_argument("--port", type=int, metavar="BASE", help="move every port of the demo (viewer: BASE+1 to +3)")
     parser.add_argument("--load", type=int, metavar="N", help="send N orders, compare each with a run without hopspan")
     parser.add_argument("--clients", type=int, default=32, metavar="C", help="concurrent clients of --load (32)")
+    parser.add_argument("--preflight", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--hopspan", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.port is not None and not 1024 <= given.port <= 65000:
@@ -234,6 +235,9 @@ def main():
     signal.signal(signal.SIGTERM, interrupt)
     demo, code = None, 1
     try:
+        if given.preflight:
+            Ports(given.port).check()
+            return 0
         demo = Demo(given.hopspan, Ports(given.port))
         code = run(demo, given)
     except Interrupted as stop:

@@ -4,6 +4,7 @@ Called by ../run, which has built hopspan and made the Python environment that t
 """
 
 import argparse
+import json
 import os
 import pathlib
 import re
@@ -119,14 +120,17 @@ class Demo:
 
 
 def show_failing(demo):
-    """Prints the waterfall of the newest failing trace, by the command a user would type."""
+    """Prints the waterfall of the newest failing trace by the command that a user would type. Returns its faults."""
+    command = [demo.hopspan, "trace", "--errors"]
+    env = dict(os.environ, HOPSPAN_VIEW_PAGE=demo.env()["HOPSPAN_VIEW_PAGE"])
     print(f"\n$ {shown(demo.hopspan)} trace --errors\n", flush=True)
-    subprocess.run([demo.hopspan, "trace", "--errors"], env=dict(os.environ, **view_env(demo)), check=False)
+    if subprocess.run(command, env=env).returncode != 0:
+        raise Failed("hopspan trace --errors failed")
     print(flush=True)
-
-
-def view_env(demo):
-    return {"HOPSPAN_VIEW_PAGE": demo.env()["HOPSPAN_VIEW_PAGE"]}
+    as_json = subprocess.run([*command, "--json"], env=env, stdout=subprocess.PIPE)
+    if as_json.returncode != 0:
+        raise Failed("hopspan trace --errors --json failed")
+    return [f"trace --errors: {fault}" for fault in tree.faults(tree.spans_of(json.loads(as_json.stdout)))]
 
 
 def shown(path):
@@ -212,7 +216,7 @@ def run(demo, given):
         return load.through_hopspan(demo, given.load, given.clients, direct)
     sent = send_mix(demo)
     wrong = check_traces(demo, sent)
-    show_failing(demo)
+    wrong += show_failing(demo)
     if wrong:
         print("NOT one whole tree each:\n  " + "\n  ".join(wrong), file=sys.stderr)
     else:

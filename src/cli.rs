@@ -116,7 +116,8 @@ pub struct ViewArgs {
 
 /// `hopspan trace`
 #[derive(Args)]
-#[group(required = true, multiple = false, args = ["id", "last", "errors"])]
+// A group of its own: the one that derive makes of the struct would hold every option.
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(false).args(["id", "last", "errors"])))]
 pub struct TraceArgs {
     /// Trace ID, or a prefix that only one trace has.
     pub id: Option<String>,

@@ -120,8 +120,8 @@ class Joins:
                 self.count(order, span, by_id.get(span.parent))
 
     def count(self, order, span, parent):
-        if parent and order.id not in parent.url:
-            self.wrong.append(f"{order.id}: {span} hangs below {parent} of {parent.url}")
+        if parent and parent.order != order.id:
+            self.wrong.append(f"{order.id}: {span} hangs below {parent} of {parent.order}")
         elif span.parent and not parent:
             self.missing.append(f"{order.id}: the parent of {span} is not here")
         if span.unlinked:

@@ -35,6 +35,7 @@ class Span:
         self.status = row.get("status_code") or 0
         self.evidence, self.unlinked = row.get("evidence"), row.get("unlinked")
         self.attributes = row.get("attributes", {})
+        self.order = None  # the ID in the URL, once it is known which IDs there are
 
     @property
     def url(self):

@@ -42,12 +42,15 @@ class Viewer:
         return self.fetch("/api/status")["spans"]
 
     def by_order(self, ids):
-        """Every span that is held, by the order in its URL; those of other URLs under None."""
+        """Every span that is held, by the order in its URL (also its `order`); those of other URLs under None."""
         found = {}
         self.all_spans = []
         for summary in self.fetch(f"/api/traces?limit={LIST}")["traces"]:
             self.all_spans += tree.spans_of(self.fetch(f"/api/traces/{summary['trace_id']}"))
+        by_id = {span.id: span for span in self.all_spans}
         for span in self.all_spans:
-            order = next((part for part in reversed(span.url.split("/")) if part in ids), None)
-            found.setdefault(order, []).append(span)
+            # The span towards the app has no URL: it is the SERVER span's, by making, not by a join.
+            told = span if span.url else by_id.get(span.parent, span)
+            span.order = next((part for part in reversed(told.url.split("/")) if part in ids), None)
+            found.setdefault(span.order, []).append(span)
         return found

@@ -105,6 +105,15 @@ impl Exchange {
         span::child_context(parent, root, sampled)
     }
 
+    /// How much this exchange's spans keep.
+    pub fn span_limits(&self) -> span::Limits {
+        let limits = &self.snapshot.limits;
+        span::Limits {
+            attributes: limits.attributes,
+            value_bytes: limits.attribute_bytes,
+        }
+    }
+
     /// The innermost span: the one that talks to the upstream.
     pub fn client_span(&mut self) -> Option<&mut Span> {
         self.app_span.as_mut().or(self.span.as_mut())

@@ -95,7 +95,9 @@ fn start_spans(
         target: route.pattern.clone(),
     };
     let (started, sink) = (exchange.started, exchange.hop.sink.clone());
-    let mut server = Span::start(Kind::Server, name, parent, context, started, sink.clone());
+    let limits = exchange.span_limits();
+    let mut server =
+        Span::start(Kind::Server, name, parent, context, started, sink.clone()).limited(limits);
     if let Some(stranger) = stranger {
         server.link(stranger);
     }
@@ -110,7 +112,8 @@ fn start_spans(
             method: method.unwrap_or("HTTP"),
             target: None,
         };
-        let mut client = Span::start(Kind::Client, name, &parent, context, started, sink);
+        let mut client =
+            Span::start(Kind::Client, name, &parent, context, started, sink).limited(limits);
         if client.is_recording() {
             super::describe_method(&mut client, request.method());
             describe_app(&mut client, exchange, route, request);

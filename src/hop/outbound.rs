@@ -177,7 +177,8 @@ fn start_span(
         context,
         exchange.started,
         exchange.hop.sink.clone(),
-    );
+    )
+    .limited(exchange.span_limits());
     if span.is_recording() {
         describe(&mut span, exchange, parent, target, request);
     }

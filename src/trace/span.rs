@@ -220,11 +220,30 @@ pub enum End {
     Cancelled,
 }
 
+/// How much a span keeps (OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT, OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Attributes.
+    pub attributes: usize,
+    /// Bytes of one attribute value.
+    pub value_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            attributes: MAX_ATTRIBUTES,
+            value_bytes: MAX_VALUE_BYTES,
+        }
+    }
+}
+
 /// A span in progress. Not recording (unsampled) spans still have a context and cost no record.
 pub struct Span {
     context: Context,
     started: Moment,
     record: Option<Box<Record>>,
+    limits: Limits,
     sink: Arc<dyn Sink>,
 }
 
@@ -272,8 +291,16 @@ impl Span {
             context,
             started,
             record,
+            limits: Limits::default(),
             sink,
         }
+    }
+
+    /// Keeps as much as `limits` say instead of the defaults. Call it before the first attribute.
+    #[must_use]
+    pub fn limited(mut self, limits: Limits) -> Span {
+        self.limits = limits;
+        self
     }
 
     /// The context that leaves with requests made under this span.
@@ -304,14 +331,14 @@ impl Span {
             return;
         };
         let key = key.into();
-        let value = cut(value.into());
+        let value = cut(value.into(), self.limits.value_bytes);
         if let Some(known) = record
             .attributes
             .iter_mut()
             .find(|(name, _)| name.as_str() == key.as_str())
         {
             known.1 = value;
-        } else if record.attributes.len() < MAX_ATTRIBUTES {
+        } else if record.attributes.len() < self.limits.attributes {
             record.attributes.push((key, value));
         } else {
             record.dropped_attributes += 1;
@@ -403,18 +430,28 @@ pub fn child_context(parent: &Parent, root: Context, sampled: bool) -> Context {
     }
 }
 
-fn cut(value: Value) -> Value {
+fn cut(value: Value, limit: usize) -> Value {
     match value {
-        Value::Text(mut text) if text.len() > MAX_VALUE_BYTES => {
-            let mut end = MAX_VALUE_BYTES;
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            text.truncate(end);
-            Value::Text(text)
-        }
+        Value::Text(text) => Value::Text(cut_text(text, limit)),
+        Value::List(texts) => Value::List(
+            texts
+                .into_iter()
+                .map(|text| cut_text(text, limit))
+                .collect(),
+        ),
         other => other,
     }
+}
+
+fn cut_text(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        let end = (0..=limit)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
+        text.truncate(end);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! file that is deleted and made again are all seen; inotify is not used since it misses some of these and runs out of
 //! watches. Settings that cannot change are left as they run, and named.
 
+mod report;
+mod settled;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,45 +14,17 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use report::{ReloadStatus, Reloaded};
+use settled::settled;
+
 use super::{Snapshot, Table, load};
 use crate::config::{Config, ConfigErrors, Source};
 use crate::telemetry::metrics::Metrics;
 
 /// Between two looks at the file.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A file that is being written is not taken: its content must be the same after this long.
-const SETTLED: Duration = Duration::from_millis(20);
-/// Looks at a file that keeps changing, before the next round.
-const UNSETTLED_LOOKS: usize = 5;
-/// Errors of one refused file that go to the log, at most.
-const LOGGED: usize = 20;
-
 /// Lays flags and environment over a config that was read from the file.
 pub type Overlay = Box<dyn Fn(&mut Config) + Send + Sync>;
-
-/// A reload that was taken, or that found nothing new.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reloaded {
-    /// Generation before.
-    pub from: u64,
-    /// Generation now; the same where the file had not changed.
-    pub to: u64,
-    /// Keys whose new value is not in use until hopspan is restarted.
-    pub needs_restart: Vec<String>,
-}
-
-/// How the config stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReloadStatus {
-    /// Generation in use.
-    pub generation: u64,
-    /// Why the file as it is now is not in use, in full; `None` if it is.
-    pub last_error: Option<String>,
-    /// Keys whose new value is not in use until hopspan is restarted.
-    pub needs_restart: Vec<String>,
-    /// When the config in use was taken.
-    pub loaded_at: SystemTime,
-}
 
 /// Takes new configs into the table, or refuses them.
 pub struct Reloader {
@@ -109,7 +84,7 @@ impl Reloader {
             }),
             looks: watch::Sender::new(0),
         };
-        reloader.count(&reloader.state().status, true);
+        report::count(&reloader.metrics, &reloader.state().status, true);
         reloader
     }
 
@@ -260,7 +235,7 @@ impl Reloader {
                 "the config file is again the one in use"
             );
         }
-        self.count(&state.status, true);
+        report::count(&self.metrics, &state.status, true);
         Reloaded {
             from: state.status.generation,
             to: state.status.generation,
@@ -284,7 +259,7 @@ impl Reloader {
             loaded_at: SystemTime::now(),
         };
         self.table.store(snapshot);
-        self.count(&state.status, true);
+        report::count(&self.metrics, &state.status, true);
         tracing::info!(
             generation = reloaded.to,
             "config reloaded: generation {} -> {}",
@@ -303,40 +278,11 @@ impl Reloader {
 
     fn refuse(&self, state: &mut State, errors: &ConfigErrors, known: bool) {
         state.status.last_error = Some(errors.to_string());
-        self.count(&state.status, false);
+        report::count(&self.metrics, &state.status, false);
         if known {
             return; // said already
         }
-        let generation = state.status.generation;
-        for error in errors.0.iter().take(LOGGED) {
-            tracing::error!(generation, "config refused: {}", error.one_line());
-        }
-        if let Some(more) = errors.0.len().checked_sub(LOGGED).filter(|more| *more > 0) {
-            tracing::error!(
-                generation,
-                "config refused: {more} more errors; see hopspan check"
-            );
-        }
-        tracing::error!(
-            generation,
-            "the config in use stays: generation {generation} keeps serving"
-        );
-    }
-
-    fn count(&self, status: &ReloadStatus, successful: bool) {
-        let metrics = &self.metrics;
-        let generation = i64::try_from(status.generation).unwrap_or(i64::MAX);
-        metrics.config_generation.set(generation);
-        metrics
-            .config_last_reload_successful
-            .set(i64::from(successful));
-        if successful {
-            let since = status.loaded_at.duration_since(SystemTime::UNIX_EPOCH);
-            let seconds = since.unwrap_or_default().as_secs_f64();
-            metrics.config_last_reload_success_timestamp.set(seconds);
-        }
-        let waiting = i64::try_from(status.needs_restart.len()).unwrap_or(i64::MAX);
-        metrics.config_needs_restart.set(waiting);
+        report::log_refusal(state.status.generation, errors);
     }
 
     /// How the config stands.
@@ -362,18 +308,4 @@ impl Reloader {
         // State is replaced field by field without a chance to panic in between.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The content once two reads agree; `None` for an empty file (a writer has truncated it) and one that keeps changing.
-fn settled(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
-    let mut before = std::fs::read(path)?;
-    for _ in 0..UNSETTLED_LOOKS {
-        std::thread::sleep(SETTLED);
-        let now = std::fs::read(path)?;
-        if now == before {
-            return Ok((!now.is_empty()).then_some(now));
-        }
-        before = now;
-    }
-    Ok(None)
 }

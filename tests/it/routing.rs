@@ -204,3 +204,51 @@ async fn two_hundred_reloads_under_load_show_only_whole_snapshots() {
         assert!(reader.join().unwrap() > 0);
     }
 }
+
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_refusal_is_logged_once_per_content_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hopspan.yaml");
+    watched::write(&path, &config(1));
+    let reloader = Reloader::start(Some(path.clone()), Metrics::new(), |_| {}).unwrap();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        for text in ["a: 1\n", "a: 1\n", "b: 1\n"] {
+            watched::write(&path, text);
+            assert!(reloader.reload().is_err());
+        }
+    });
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let said: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("yaml:1:1: unknown key"))
+        .collect();
+    assert_eq!(said.len(), 2, "{log}");
+    assert!(
+        said[0].contains("ERROR") && said[0].contains("`a`"),
+        "{log}"
+    );
+    assert_eq!(
+        log.matches("generation 1 keeps serving").count(),
+        2,
+        "{log}"
+    );
+}

@@ -23,6 +23,7 @@ pub mod tree;
 pub mod units;
 pub mod verdict;
 pub mod waterfall;
+mod weight;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

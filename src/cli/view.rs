@@ -148,16 +148,5 @@ pub async fn beside(wanted: bool) -> Result<Option<Beside>, String> {
 
 /// The addresses of a viewer that already answers at `page`.
 async fn running(page: &Address) -> Option<ViewAddresses> {
-    let (status, body) = super::ask::exchange(http::Method::GET, page, "/api/status")
-        .await
-        .ok()?;
-    if !status.is_success() || !body.contains("spans") {
-        return None;
-    }
-    let loopback = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    Some(ViewAddresses {
-        grpc: loopback(4317),
-        http: loopback(4318),
-        page: loopback(4319),
-    })
+    client::addresses(page).await.ok()
 }

@@ -12,6 +12,7 @@
 
 mod query;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use tonic::body::Body;
 
 use query::Query;
 
+use super::ViewAddresses;
 use super::doors::{plain, respond};
 use super::store::{Found, Snapshot, Store};
 use super::summary::Summary;
@@ -46,10 +48,11 @@ const INDEX: &str = "hopspan view\n\n\
 /// Answers a request to the page's port.
 pub(super) async fn answer(
     store: &Arc<Store>,
+    addresses: &ViewAddresses,
     request: Request<Incoming>,
     stop: &CancellationToken,
 ) -> Response<Body> {
-    match route(store, &request, stop).await {
+    match route(store, addresses, &request, stop).await {
         Ok(response) => response,
         Err(Refusal(status, sentence)) => {
             let body = serde_json::json!({ "error": sentence }).to_string();
@@ -73,6 +76,7 @@ fn bad(sentence: impl Into<String>) -> Refusal {
 
 async fn route(
     store: &Arc<Store>,
+    addresses: &ViewAddresses,
     request: &Request<Incoming>,
     stop: &CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
@@ -98,6 +102,8 @@ async fn route(
             Ok(json(&Status {
                 version: env!("CARGO_PKG_VERSION"),
                 counts: store.counts(),
+                otlp_grpc: addresses.grpc,
+                otlp_http: addresses.http,
             }))
         }
         None if path == "/" => Ok(plain(StatusCode::OK, INDEX)),
@@ -132,6 +138,9 @@ struct Status {
     version: &'static str,
     #[serde(flatten)]
     counts: super::store::Counts,
+    /// Where spans go: for who found the page and wants to export here.
+    otlp_grpc: SocketAddr,
+    otlp_http: SocketAddr,
 }
 
 #[derive(Serialize)]

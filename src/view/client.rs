@@ -1,6 +1,7 @@
 //! What `hopspan trace` does: asks a running viewer over HTTP and prints the answer, drawn or as JSON.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
+use super::ViewAddresses;
 use super::summary::Summary;
 use super::terminal::{self, ColorWhen, Style, paint};
 use super::waterfall::Waterfall;
@@ -158,6 +160,29 @@ fn not_a_viewer(viewer: &Address, why: impl ToString) -> TraceError {
 }
 
 #[derive(Deserialize)]
+struct Status {
+    otlp_grpc: SocketAddr,
+    otlp_http: SocketAddr,
+}
+
+/// Where the viewer whose page is at `viewer` takes spans.
+///
+/// # Errors
+/// [`TraceError`]: no viewer there, or something else.
+pub async fn addresses(viewer: &Address) -> Result<ViewAddresses, TraceError> {
+    let stream = connect(viewer).await?;
+    let page = stream
+        .peer_addr()
+        .map_err(|error| not_a_viewer(viewer, error))?;
+    let status: Status = parse(viewer, &get_on(viewer, stream, "/api/status").await?)?;
+    Ok(ViewAddresses {
+        grpc: status.otlp_grpc,
+        http: status.otlp_http,
+        page,
+    })
+}
+
+#[derive(Deserialize)]
 struct Refusal {
     error: String,
 }
@@ -168,6 +193,10 @@ struct Refusal {
 /// [`TraceError`]: no viewer there, something else there, or the viewer's own refusal.
 pub async fn get(viewer: &Address, target: &str) -> Result<String, TraceError> {
     let stream = connect(viewer).await?;
+    get_on(viewer, stream, target).await
+}
+
+async fn get_on(viewer: &Address, stream: TcpStream, target: &str) -> Result<String, TraceError> {
     let exchange = tokio::time::timeout(ANSWER_TIMEOUT, exchange(viewer, stream, target)).await;
     let (status, text) =
         exchange.unwrap_or_else(|_| Err(not_a_viewer(viewer, "no answer in time")))?;

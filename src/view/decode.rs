@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::trace::v1 as otlp;
 use serde_json::Value;
 
 use super::span::{Attributes, Event, Kind, SERVICE_NAME, Source, Span, Status};
+use super::weight;
 
 /// The name of a service that did not say its name (OTel's resource conventions).
 const UNKNOWN_SERVICE: &str = "unknown_service";
@@ -18,7 +19,9 @@ pub(super) fn from_otlp(request: ExportTraceServiceRequest) -> (Vec<Span>, usize
     let mut spans = Vec::new();
     let mut rejected = 0;
     for group in request.resource_spans {
-        let resource = attributes(group.resource.map(|r| r.attributes).unwrap_or_default());
+        let resource = Arc::new(attributes(
+            group.resource.map(|r| r.attributes).unwrap_or_default(),
+        ));
         let service: Arc<str> = resource
             .iter()
             .find(|(name, _)| &**name == SERVICE_NAME)
@@ -26,11 +29,15 @@ pub(super) fn from_otlp(request: ExportTraceServiceRequest) -> (Vec<Span>, usize
             .filter(|name| !name.is_empty())
             .unwrap_or(UNKNOWN_SERVICE)
             .into();
+        let together: usize = group.scope_spans.iter().map(|s| s.spans.len()).sum();
+        let resource_share = weight::attributes(&resource) / together.max(1);
         for scoped in group.scope_spans {
+            let scope = scoped.scope.map(|s| s.name).unwrap_or_default();
             let source = Arc::new(Source {
                 service: Arc::clone(&service),
-                resource: resource.clone(),
-                scope: scoped.scope.map(|s| s.name).unwrap_or_default().into(),
+                resource: Arc::clone(&resource),
+                share: resource_share + weight::chunk(scope.len()) / scoped.spans.len().max(1),
+                scope: scope.into(),
             });
             for span in scoped.spans {
                 match from_one(span, &source) {
@@ -110,9 +117,13 @@ fn status(status: Option<otlp::Status>) -> Status {
 }
 
 fn attributes(list: Vec<KeyValue>) -> Attributes {
-    list.into_iter()
+    let mut kept: Attributes = list
+        .into_iter()
         .map(|pair| (pair.key.into_boxed_str(), value(pair.value)))
-        .collect()
+        .collect();
+    // Collecting may reuse the decoded list, whose elements are larger.
+    kept.shrink_to_fit();
+    kept
 }
 
 /// Nesting is bounded by the decoders (prost 100 levels, serde_json 128), so the recursion is.
@@ -121,7 +132,10 @@ fn value(any: Option<AnyValue>) -> Value {
         return Value::Null;
     };
     match inner {
-        any_value::Value::StringValue(text) => Value::String(text),
+        any_value::Value::StringValue(mut text) => {
+            text.shrink_to_fit();
+            Value::String(text)
+        }
         any_value::Value::BoolValue(truth) => Value::Bool(truth),
         any_value::Value::IntValue(number) => Value::from(number),
         any_value::Value::DoubleValue(number) => Value::from(number),

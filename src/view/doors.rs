@@ -86,7 +86,7 @@ impl Doors {
                 tonic::Status::unimplemented(sentence).into_http()
             }
             Door::Http => self.receiver.http(request).await,
-            Door::Page => api::answer(&self.store, request, stop).await,
+            Door::Page => api::answer(&self.store, &self.addresses, request, stop).await,
         }
     }
 

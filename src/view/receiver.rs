@@ -28,7 +28,7 @@ use super::doors::respond;
 use super::store::Store;
 
 /// Requests read or decoded at once, over all connections: bounds the memory beside the store.
-const MAX_IN_FLIGHT: usize = 32;
+const MAX_IN_FLIGHT: usize = 16;
 /// For the whole body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where OTLP/HTTP traces go.

@@ -80,9 +80,11 @@ pub struct Source {
     /// `service.name`, or `unknown_service`.
     pub service: Arc<str>,
     /// The resource's attributes.
-    pub resource: Attributes,
+    pub resource: Arc<Attributes>,
     /// Name of the instrumentation scope.
     pub scope: Box<str>,
+    /// Bytes of this that each span is charged with.
+    pub share: usize,
 }
 
 /// Something that happened during a span.
@@ -164,43 +166,5 @@ impl Span {
     /// Nanoseconds it took.
     pub fn duration(&self) -> u64 {
         self.end_unix_nanos.saturating_sub(self.start_unix_nanos)
-    }
-
-    /// About how much memory it takes, in bytes.
-    pub fn bytes(&self) -> usize {
-        let events: usize = self
-            .events
-            .iter()
-            .map(|event| size_of::<Event>() + event.name.len() + weigh(&event.attributes))
-            .sum();
-        // Each span also has an entry in the index of its trace; the source is shared, and charged by a share.
-        size_of::<Span>()
-            + 96
-            + self.name.len()
-            + weigh(&self.attributes)
-            + events
-            + self.links.len() * size_of::<(TraceId, SpanId)>()
-    }
-}
-
-fn weigh(attributes: &Attributes) -> usize {
-    attributes
-        .iter()
-        .map(|(name, value)| name.len() + size_of::<(Box<str>, Value)>() + weigh_value(value))
-        .sum()
-}
-
-fn weigh_value(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Array(list) => list
-            .iter()
-            .map(|v| size_of::<Value>() + weigh_value(v))
-            .sum(),
-        Value::Object(map) => map
-            .iter()
-            .map(|(name, v)| 2 * size_of::<Value>() + name.len() + weigh_value(v))
-            .sum(),
-        _ => 0,
     }
 }

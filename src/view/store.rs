@@ -11,6 +11,7 @@ use opentelemetry::{SpanId, TraceId};
 use tokio::sync::watch;
 
 use super::span::Span;
+use super::weight;
 
 /// What a trace takes besides its spans, about, in bytes.
 const TRACE_BYTES: usize = 512;
@@ -18,7 +19,7 @@ const TRACE_BYTES: usize = 512;
 /// How much a [`Store`] may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes over all traces, as estimated by [`Span::bytes`]. One trace gets a quarter of it.
+    /// Bytes over all traces, as estimated by `weight`. One trace gets a quarter of it.
     pub bytes: usize,
     /// Traces.
     pub traces: usize,
@@ -239,7 +240,7 @@ impl Inner {
             self.counts.spans_duplicate += 1;
             return;
         }
-        let bytes = span.bytes();
+        let bytes = weight::span(&span);
         if trace.bytes + bytes > max_trace_bytes {
             trace.not_kept += 1;
             self.counts.spans_not_kept += 1;

@@ -179,3 +179,31 @@ fn reads_the_names_that_hopspan_writes() {
         assert_eq!(read, written);
     }
 }
+
+/// Scopes are cheap to send: they must not multiply the resource they share.
+#[test]
+fn scopes_share_their_resource() {
+    let resource = Resource {
+        attributes: vec![pair("k", any_value::Value::StringValue("x".repeat(1000)))],
+        ..Resource::default()
+    };
+    let scope = ScopeSpans {
+        spans: vec![otlp(&[1; 16], &[1; 8], &[])],
+        ..ScopeSpans::default()
+    };
+    let (spans, _) = from_otlp(ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(resource),
+            scope_spans: vec![scope; 10],
+            ..ResourceSpans::default()
+        }],
+    });
+    let first = &spans[0].source.resource;
+    assert!(
+        spans
+            .iter()
+            .all(|span| Arc::ptr_eq(&span.source.resource, first))
+    );
+    let charged: usize = spans.iter().map(|span| span.source.share).sum();
+    assert!((1000..1300).contains(&charged), "{charged}");
+}

@@ -18,8 +18,9 @@ fn sized(trace: u64, id: u64, failed: bool, bytes: usize) -> Span {
         parent_id: None,
         source: Arc::new(Source {
             service: "order".into(),
-            resource: Vec::new(),
+            resource: Arc::default(),
             scope: "".into(),
+            share: 0,
         }),
         name: "x".repeat(bytes).into(),
         kind: Kind::Server,
@@ -133,7 +134,14 @@ fn memory_stays_below_the_limit() {
         .newest(false)
         .into_iter()
         .filter_map(|id| store.get(id))
-        .map(|trace| TRACE_BYTES + trace.spans.iter().map(|span| span.bytes()).sum::<usize>())
+        .map(|trace| {
+            TRACE_BYTES
+                + trace
+                    .spans
+                    .iter()
+                    .map(|span| weight::span(span))
+                    .sum::<usize>()
+        })
         .sum();
     assert_eq!(counts.bytes, held);
 }
@@ -177,14 +185,21 @@ fn finds_by_a_prefix_that_one_trace_has() {
     assert!(matches!(store.find("+b"), Found::None));
 }
 
-/// What the estimate is worth: a span's own heap, counted by hand.
 #[test]
-fn the_estimate_covers_texts() {
-    let small = span(1, 1, false).bytes();
-    assert_eq!(sized(1, 1, false, 1000).bytes(), small + 1000);
+fn the_estimate_covers_texts_and_shares() {
+    let small = weight::span(&span(1, 1, false));
+    assert!(weight::span(&sized(1, 1, false, 1000)) >= small + 1000);
     let mut heavy = span(1, 1, false);
     heavy
         .attributes
         .push(("k".into(), serde_json::json!({ "a": ["x".repeat(500), 1] })));
-    assert!(heavy.bytes() > small + 500);
+    assert!(weight::span(&heavy) > small + 500);
+    let mut resourceful = span(1, 1, false);
+    resourceful.source = Arc::new(Source {
+        service: "order".into(),
+        resource: Arc::default(),
+        scope: "".into(),
+        share: 700,
+    });
+    assert_eq!(weight::span(&resourceful), small + 700);
 }

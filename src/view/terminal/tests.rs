@@ -111,8 +111,9 @@ order server POST /orders/ 500 0..57
         span.name = text.into();
         span.source = Arc::new(crate::view::span::Source {
             service: text.into(),
-            resource: Vec::new(),
+            resource: Arc::default(),
             scope: text.into(),
+            share: 0,
         });
         for (_, value) in &mut span.attributes {
             if value.is_string() {

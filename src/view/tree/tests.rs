@@ -15,8 +15,9 @@ fn span(id: u64, parent: Option<u64>, start: u64) -> Arc<Span> {
         parent_id: parent.map(SpanId::from),
         source: Arc::new(Source {
             service: "order".into(),
-            resource: Vec::new(),
+            resource: Arc::default(),
             scope: "".into(),
+            share: 0,
         }),
         name: "x".into(),
         kind: Kind::Internal,

@@ -231,6 +231,8 @@ async fn status_counts_what_came_and_what_is_held() {
         assert_eq!(status[field], expected, "{field}");
     }
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["otlp_grpc"], viewer.addresses.grpc.to_string());
+    assert_eq!(status["otlp_http"], viewer.addresses.http.to_string());
     assert_eq!(status["evicting_since"], serde_json::Value::Null);
     viewer.stop().await;
 }

@@ -6,7 +6,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use hopspan::config::Address;
-use hopspan::view::client::{TraceArgs, Which, print_trace, run_trace};
+use hopspan::view::ViewAddresses;
+use hopspan::view::client::{TraceArgs, Which, addresses, print_trace, run_trace};
 use hopspan::view::terminal::{ColorWhen, Style};
 
 use super::fixture::{Running, request, span};
@@ -126,6 +127,17 @@ async fn says_what_is_wrong_and_what_to_do() {
     ] {
         assert_eq!(printed(args).await, Err(words));
     }
+    viewer.stop().await;
+}
+
+#[tokio::test]
+async fn finds_where_a_viewer_takes_spans() {
+    let viewer = Running::start().await;
+    let found = addresses(&viewer.addresses.page.into()).await.unwrap();
+    let all = |of: ViewAddresses| (of.grpc, of.http, of.page);
+    assert_eq!(all(found), all(viewer.addresses));
+    let other = addresses(&viewer.addresses.http.into()).await;
+    assert!(other.is_err());
     viewer.stop().await;
 }
 

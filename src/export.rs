@@ -6,7 +6,7 @@
 //!
 //! OTLP requests are written by hand ([`encode`]) and sent as bytes by both transports. opentelemetry-otlp's exporter is
 //! the reference they are tested against, not a part of the path: it tells failures apart only by their text, hides
-//! partial success in a log line, clones the batch for every attempt, and costs eight times the CPU.
+//! partial success in a log line, clones the batch for every attempt, and costs ten times the CPU.
 //! Nothing is written to disk, and no proxy variable (`HTTP_PROXY`) is read: telemetry never goes through hopspan itself.
 
 mod breaker;

@@ -113,20 +113,16 @@ pub fn parse_traceparent(value: &[u8]) -> Result<(TraceId, SpanId, Flags), &'sta
 
 /// The `traceparent` of a context, version 00.
 pub fn print_traceparent(context: &Context) -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = [b'-'; TRACEPARENT_BYTES];
-    let bytes = [0_u8]
-        .into_iter()
-        .chain(context.trace_id.to_bytes())
-        .chain(context.span_id.to_bytes())
-        .chain([context.flags.bits()]);
-    let digits = bytes.flat_map(|byte| [byte >> 4, byte & 0x0f]);
-    let places = (0..2).chain(3..35).chain(36..52).chain(53..55);
-    for (place, digit) in places.zip(digits) {
-        if let (Some(to), Some(hex)) = (text.get_mut(place), HEX.get(usize::from(digit))) {
-            *to = *hex;
+    let mut put = |from: usize, to: usize, bytes: &[u8]| {
+        if let Some(place) = text.get_mut(from..to) {
+            encode(place, bytes);
         }
-    }
+    };
+    put(0, 2, &[0]);
+    put(3, 35, &context.trace_id.to_bytes());
+    put(36, 52, &context.span_id.to_bytes());
+    put(53, 55, &[context.flags.bits()]);
     // Hex digits and dashes always make a header value.
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
@@ -272,6 +268,22 @@ fn nibble(digit: u8) -> u8 {
         b'0'..=b'9' => digit - b'0',
         b'a'..=b'f' => digit - b'a' + 10,
         _ => 0xff,
+    }
+}
+
+/// Bytes as lower-case hex, into a place of twice the length.
+fn encode(place: &mut [u8], bytes: &[u8]) {
+    let digit = |value: u8| {
+        if value < 10 {
+            b'0' + value
+        } else {
+            b'a' - 10 + value
+        }
+    };
+    let (pairs, _) = place.as_chunks_mut::<2>();
+    for ([high, low], byte) in pairs.iter_mut().zip(bytes) {
+        *high = digit(byte >> 4);
+        *low = digit(byte & 0x0f);
     }
 }
 

@@ -4,7 +4,9 @@ use super::*;
 use crate::export::tests::support::{record, stock};
 use crate::trace::{Flags, TraceId};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::trace::v1::Status;
+use proptest::prelude::*;
 use prost::Message as _;
 use std::borrow::Cow;
 
@@ -110,6 +112,25 @@ fn is_canonical() {
     let bytes = hand(&resource(), &records());
     let decoded = ExportTraceServiceRequest::decode(bytes.clone()).unwrap();
     assert!(decoded.encode_to_vec() == bytes, "not what prost writes");
+}
+
+proptest! {
+    #[test]
+    fn is_canonical_at_every_length(key in "[a-z]{0,140}", value in "[a-zé]{0,160}", number in any::<i64>()) {
+        let mut record = record(1);
+        record.attributes = vec![
+            (Key::Shared(key.clone().into()), Value::Text(value.clone())),
+            (Key::Shared(key.clone().into()), Value::Int(number)),
+        ];
+        record.events = vec![Event { name: "e", unix_nanos: 1, attributes: record.attributes.clone() }];
+        let bytes = hand(&[], &[record]);
+        let decoded = ExportTraceServiceRequest::decode(bytes.clone()).unwrap();
+        let attribute = &decoded.resource_spans[0].scope_spans[0].spans[0].attributes[0];
+        prop_assert_eq!(&attribute.key, &key);
+        let want = any_value::Value::StringValue(value);
+        prop_assert_eq!(attribute.value.as_ref().unwrap().value.as_ref(), Some(&want));
+        prop_assert!(decoded.encode_to_vec() == bytes, "not what prost writes");
+    }
 }
 
 #[test]

@@ -37,6 +37,21 @@ pub enum Content {
     Streaming(Watched<Incoming>),
 }
 
+impl Content {
+    /// Streams `body`, and fails it when its sender makes no progress for `limit` while it is being read.
+    pub fn limited(body: Incoming, limit: Option<Duration>) -> Content {
+        if body.is_end_stream() {
+            return Content::Empty;
+        }
+        let unwatched = Watched {
+            inner: body,
+            watch: None,
+            idle: None,
+        };
+        Content::Streaming(unwatched.idle_limit(limit))
+    }
+}
+
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

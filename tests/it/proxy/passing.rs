@@ -1,6 +1,8 @@
 //! Messages passing from a client to an app and back: what is sent, what arrives, and when.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::Response;
 use tokio::sync::mpsc;
@@ -10,7 +12,7 @@ use hopspan::proxy::pool::{Pool, PoolLimits, PoolOptions};
 use hopspan::proxy::server::ServeLimits;
 use hopspan::telemetry::metrics::Metrics;
 
-use super::raw::{Forward, Raw, Served, answer, eventually, upstream};
+use super::raw::{Forward, LONG, Raw, Served, answer, eventually, upstream};
 
 /// A proxy before one app.
 struct Passing {
@@ -19,10 +21,15 @@ struct Passing {
     served: Served,
 }
 
-async fn passing(app: std::net::SocketAddr) -> Passing {
+async fn passing(app: SocketAddr) -> Passing {
+    passing_with(app, LONG).await
+}
+
+async fn passing_with(app: SocketAddr, upload_limit: Duration) -> Passing {
     let metrics = Metrics::new();
     let pool = Pool::new(PoolOptions::new(PoolLimits::app(), metrics.clone()));
-    let forward = Forward::new(pool, app);
+    let mut forward = Forward::new(pool, app);
+    forward.upload_limit = Some(upload_limit);
     let served = Served::start(forward.clone(), ServeLimits::default(), metrics).await;
     Passing {
         client: Raw::connect(served.address).await,
@@ -34,7 +41,7 @@ async fn passing(app: std::net::SocketAddr) -> Passing {
 /// An app that gives each request head to the test and answers with what the test says.
 struct Scripted {
     heads: mpsc::UnboundedReceiver<String>,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
 }
 
 async fn scripted(answers: &'static [&'static str]) -> Scripted {
@@ -174,6 +181,55 @@ async fn a_truncated_upload_never_looks_complete_to_the_app() {
         let rest = told.recv().await.unwrap();
         assert!(!rest.contains("0\r\n\r\n"), "{rest}");
     }
+}
+
+#[tokio::test]
+async fn a_stalled_upload_fails_and_closes_both_sides() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let app = upstream(move |mut peer: Raw, _| {
+        let tell = tell.clone();
+        async move {
+            peer.until("1234").await;
+            tell.send(peer.rest().await).unwrap();
+        }
+    })
+    .await;
+    let mut p = passing_with(app, Duration::from_millis(200)).await;
+    p.client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234")
+        .await;
+    let answer = p.client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert_eq!(told.recv().await.unwrap(), "");
+    assert_eq!(p.forward.told(), ["RequestBody"]);
+}
+
+#[tokio::test]
+async fn an_early_answer_ends_the_clients_connection_too() {
+    let app = scripted(&["HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"]).await;
+    let mut p = passing(app.address).await;
+    p.client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nbegin")
+        .await;
+    p.client.until("no").await;
+    // The rest of the upload must not be read as a request.
+    p.client
+        .send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    assert_eq!(p.client.rest().await, "");
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    const ONE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\none";
+    const TWO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntwo";
+    let app = scripted(&[ONE, TWO]).await;
+    let mut p = passing(app.address).await;
+    p.client
+        .send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    p.client.until("one").await;
+    p.client.until("two").await;
 }
 
 #[tokio::test]

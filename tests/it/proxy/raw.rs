@@ -215,6 +215,8 @@ pub(super) struct Forward {
     pub(super) pool: Arc<Pool>,
     pub(super) upstream: Address,
     pub(super) ends: Arc<Mutex<Vec<String>>>,
+    /// How long an upload may stall.
+    pub(super) upload_limit: Option<Duration>,
     /// Ends tunnels.
     pub(super) stop: CancellationToken,
 }
@@ -225,6 +227,7 @@ impl Forward {
             pool,
             upstream: upstream.into(),
             ends: Arc::default(),
+            upload_limit: Some(LONG),
             stop: CancellationToken::new(),
         }
     }
@@ -245,7 +248,10 @@ impl Handler for Forward {
             Ok(pooled) => pooled,
             Err(error) => return refusal(StatusCode::BAD_GATEWAY, error.proxy_status()),
         };
-        let mut response = match pooled.send(request.map(Content::Plain)).await {
+        let mut response = match pooled
+            .send(request.map(|body| Content::limited(body, self.upload_limit)))
+            .await
+        {
             Ok(response) => response,
             Err(error) => {
                 self.note(format!("{:?}", error.fault));

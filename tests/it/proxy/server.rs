@@ -7,7 +7,7 @@ use http::Response;
 use tokio::sync::Notify;
 
 use hopspan::config::Address;
-use hopspan::proxy::body::ResponseBody;
+use hopspan::proxy::body::{BodyEnd, ResponseBody, Watch, Watched};
 use hopspan::proxy::listener;
 use hopspan::proxy::server::{Handler, ServeLimits};
 use hopspan::telemetry::metrics::Metrics;
@@ -163,6 +163,29 @@ async fn a_panic_is_a_500_and_the_next_request_is_served() {
     let mut client = Raw::connect(served.address).await;
     client.send(GET).await;
     client.until("hello").await;
+}
+
+#[tokio::test]
+async fn a_panic_where_a_body_ends_loses_that_connection_only() {
+    struct Boom;
+    impl Watch for Boom {
+        fn end(self: Box<Self>, _: BodyEnd<'_>) {
+            panic!("boom");
+        }
+    }
+    let handler = answer(
+        |request: http::Request<hyper::body::Incoming>, _| async move {
+            let body = Watched::new(request.into_body(), Box::new(Boom));
+            Response::new(ResponseBody::Streaming(body))
+        },
+    );
+    let served = served(handler, ServeLimits::default()).await;
+    let mut client = Raw::connect(served.address).await;
+    client.send(GET).await;
+    client.rest().await;
+    eventually("it is counted", || served.metric("hopspan_panics_total 1")).await;
+    assert!(served.metric("hopspan_connections{direction=\"inbound\"} 0"));
+    assert!(!served.accepting.is_finished());
 }
 
 #[tokio::test]

@@ -189,7 +189,9 @@ impl Hop {
         if let Some(prefix) = &plan.path_prefix {
             prefix_path(&mut request, prefix);
         }
-        let sending = self.send(exchange, direction, plan, request.map(RequestBody::Plain));
+        let stalled = Some(exchange.snapshot.timeouts.body_idle);
+        let request = request.map(|body| RequestBody::limited(body, stalled));
+        let sending = self.send(exchange, direction, plan, request);
         let mut response = match plan.timeout {
             Some(limit) => tokio::time::timeout(limit, sending)
                 .await

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::error::ExchangeError;
@@ -42,6 +42,13 @@ pub fn plan(
         leaves.baggage = baggage::extract(request.headers()).0;
     }
     check(request)?;
+    if request.method() == Method::CONNECT {
+        // A tunnel to the app would carry requests that nothing here sees.
+        return Err(ExchangeError::BadRequest {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            why: "CONNECT is for the outbound listener".into(),
+        });
+    }
     let head = request.headers_mut();
     forwarded::add(head, peer, "http", snapshot.inbound.is_trusted_proxy(peer));
     Ok(Plan {

@@ -87,8 +87,8 @@ class Sidecar:
     def __init__(self, case, app, config, command, prefix, name, env):
         self.ports = {name: free_port() for name in ("inbound", "outbound", "status", "admin")}
         arguments = [*prefix, HOPSPAN, "run", "--app", f"127.0.0.1:{app}"]
-        for name, port in self.ports.items():
-            arguments += [f"--{name}", f"127.0.0.1:{port}"]
+        for door, port in self.ports.items():
+            arguments += [f"--{door}", f"127.0.0.1:{port}"]
         if config is not None:
             path = case.folder / f"{name}.yaml"
             path.write_text(config)

@@ -89,7 +89,7 @@ class ToTheCollector(Case):
         wait_until("a failed export", lambda: sidecar.metric("hopspan_export_batches_failed") > 0, [sidecar.process])
         collector.start()
         sidecar.get("/echo/after")
-        collector.wait(2, limit=60, where=lambda span: span["attributes"].get("url.path") == "/echo/after")
+        collector.wait(1, limit=60, where=lambda span: span["attributes"].get("url.path") == "/echo/after")
 
     def test_the_deployed_config_is_one_the_collector_takes(self):
         code, output = run([tool("otelcol", "the Collector was not built"), "validate", "--config", ROOT / "deploy/collector/collector.yaml"])

@@ -38,7 +38,7 @@ class Unit(Case):
     def test_a_mistake_would_be_seen(self):
         broken = self.folder / "broken.service"
         broken.write_text(UNIT.read_text().replace(INSTALLED, HOPSPAN).replace("ProtectSystem=strict", "ProtectSystem=stricter"))
-        self.assertIn("ProtectSystem", run([self.analyze(), "verify", "--man=no", broken])[1])
+        self.assertIn("protect system value", run([self.analyze(), "verify", "--man=no", broken])[1])
 
     def test_it_is_exposed_no_more_than_promised(self):
         code, output = run([self.analyze(), "security", "--offline=yes", "--no-pager", UNIT])

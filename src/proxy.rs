@@ -19,5 +19,6 @@ pub mod stamped;
 pub mod tunnel;
 
 mod holder;
+mod linger;
 mod resolve;
 mod timed;

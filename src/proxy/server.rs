@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -144,6 +145,7 @@ pub(crate) async fn serve_connection<S, G, H>(
         service_fn(move |request: Request<Incoming>| {
             let (handler, connection) = (handler.clone(), connection.clone());
             let connect = request.method() == Method::CONNECT;
+            clock.request_begins(!request.body().is_end_stream());
             Caught {
                 // Boxed so that an idle connection does not keep the room of a whole exchange.
                 handling: Box::pin(async move { handler.handle(request, connection).await }),

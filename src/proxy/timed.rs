@@ -17,11 +17,14 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::linger::Linger;
+
 /// What the timer and the socket of one connection share.
 pub(crate) struct Clock {
     read: AtomicU64,
     head_late: AtomicBool,
     lifted: AtomicBool,
+    body_expected: AtomicBool,
     sleep: Mutex<Pin<Box<Sleep>>>,
 }
 
@@ -32,6 +35,7 @@ impl Clock {
             read: AtomicU64::new(0),
             head_late: AtomicBool::new(false),
             lifted: AtomicBool::new(false),
+            body_expected: AtomicBool::new(false),
             sleep: Mutex::new(Box::pin(tokio::time::sleep(first))),
         })
     }
@@ -44,6 +48,11 @@ impl Clock {
     /// Lifts the write deadline for good: the connection is a tunnel now.
     pub(crate) fn lift(&self) {
         self.lifted.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes whether the request that begins has a body, which may be answered before it is read.
+    pub(crate) fn request_begins(&self, with_body: bool) {
+        self.body_expected.store(with_body, Ordering::Relaxed);
     }
 
     fn poll_until(&self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
@@ -127,6 +136,7 @@ pub(crate) struct Timed<S, G> {
     clock: Arc<Clock>,
     write_limit: Option<Duration>,
     stalled: Option<Pin<Box<Sleep>>>,
+    linger: Linger,
     _guard: G,
 }
 
@@ -143,6 +153,7 @@ impl<S, G> Timed<S, G> {
             clock,
             write_limit,
             stalled: None,
+            linger: Linger::default(),
             _guard: guard,
         }
     }
@@ -186,7 +197,7 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -213,8 +224,14 @@ impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.clock.lifted.load(Ordering::Relaxed) {
+            // Half of a tunnel: the other half goes on.
+            return Pin::new(&mut this.socket).poll_shutdown(cx);
+        }
+        let more = this.clock.body_expected.load(Ordering::Relaxed);
+        this.linger.poll_shutdown(&mut this.socket, more, cx)
     }
 }
 

@@ -1,10 +1,15 @@
 //! A socket with something to drop once it is closed. With an upgrade the socket outlives the task that drove HTTP on
 //! it, so this hangs on the socket and not on the task.
+//!
+//! It also keeps a write that the upstream refuses from hiding the upstream's answer: a server that answers before it
+//! has read the request (413, 401) closes with bytes unread, the next write fails, and hyper would give up with the
+//! answer still waiting to be read. Here such a write seems to succeed, reading goes on, and the failure is told when
+//! there is nothing more to read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -13,6 +18,8 @@ use crate::telemetry::metrics::Metrics;
 /// `S`, then `G`: dropped in this order.
 pub(crate) struct Guarded<S, G> {
     socket: S,
+    /// How a write failed that seemed to succeed.
+    refused: Option<io::ErrorKind>,
     _guard: G,
 }
 
@@ -20,9 +27,31 @@ impl<S, G> Guarded<S, G> {
     pub(crate) fn new(socket: S, guard: G) -> Guarded<S, G> {
         Guarded {
             socket,
+            refused: None,
             _guard: guard,
         }
     }
+
+    /// What a write of `len` bytes that came to `polled` is to look like.
+    fn written(&mut self, len: usize, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Ready(Err(error)) if peer_left(error.kind()) => {
+                self.refused = Some(error.kind());
+                Poll::Ready(Ok(len))
+            }
+            polled => polled,
+        }
+    }
+}
+
+/// Whether an error of a write says that the peer reads no more, and nothing of what it may have written.
+fn peer_left(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+    )
 }
 
 impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Guarded<S, G> {
@@ -31,7 +60,13 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Guarded<S, G> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_read(cx, buf)
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+        match this.refused {
+            Some(kind) if buf.filled().len() == before => Poll::Ready(Err(kind.into())),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -41,7 +76,12 @@ impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Guarded<S, G> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+        let this = self.get_mut();
+        if this.refused.is_some() {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let polled = Pin::new(&mut this.socket).poll_write(cx, buf);
+        this.written(buf.len(), polled)
     }
 
     fn poll_write_vectored(
@@ -49,7 +89,13 @@ impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Guarded<S, G> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        if this.refused.is_some() {
+            return Poll::Ready(Ok(len));
+        }
+        let polled = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        this.written(len, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -79,5 +125,51 @@ impl OpenGauge {
 impl Drop for OpenGauge {
     fn drop(&mut self) {
         self.0.upstream_connections_open.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// A peer that sends `answer` and closes with bytes unread, so that its kernel sends RST.
+    async fn refusing(answer: &'static str) -> Guarded<TcpStream, ()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap());
+        let (socket, accepted) = tokio::join!(socket, listener.accept());
+        let (mut peer, _) = accepted.unwrap();
+        let mut socket = Guarded::new(socket.unwrap(), ());
+        socket.write_all(&[b'x'; 1000]).await.unwrap();
+        peer.readable().await.unwrap();
+        peer.write_all(answer.as_bytes()).await.unwrap();
+        drop(peer);
+        // Written until the RST has come: each of these seems to succeed.
+        while socket.refused.is_none() {
+            socket.write_all(b"more").await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        socket
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_although_the_request_is_refused() {
+        let mut socket = refusing("HTTP/1.1 413 Too Large\r\n").await;
+        let mut answer = [0; 24];
+        socket.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 413 Too Large\r\n");
+        socket.write_all(b"still more").await.unwrap();
+        assert!(peer_left(
+            socket.read(&mut answer).await.unwrap_err().kind()
+        ));
+    }
+
+    #[tokio::test]
+    async fn without_an_answer_the_refusal_is_told() {
+        let mut socket = refusing("").await;
+        assert!(peer_left(
+            socket.read(&mut [0; 8]).await.unwrap_err().kind()
+        ));
     }
 }

@@ -56,7 +56,7 @@ async fn check_says_where_and_what_to_write() {
         ":3:3: error:",
         "did you mean `listen`",
         ":5:",
-        "did you mean `int`",
+        "did you mean `<int:pk>`",
         "^",
     ] {
         assert!(

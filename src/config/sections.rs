@@ -122,7 +122,7 @@ impl Default for Outbound {
 pub struct OutboundRoute {
     /// The host that is called: a name, `*.suffix` or `*`, with `:port` or without.
     pub host: String,
-    /// Where the call goes instead: `http://`, `https://` or `unix:`.
+    /// Where the call goes instead: `http://` or `unix:`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Whether trace context and baggage are sent along.

@@ -45,17 +45,11 @@ pub async fn plan(
     check(request)?;
     if target.https {
         return Err(ExchangeError::DestinationNotFound(format!(
-            "hopspan does not fetch https:// in absolute form: use CONNECT, or route {} with `to: https://…`",
+            "hopspan does not fetch https:// in absolute form: {} must be called by CONNECT",
             target.host
         )));
     }
     let upstream = match &route.to {
-        Some(destination) if destination.tls => {
-            return Err(ExchangeError::DestinationNotFound(format!(
-                "`to: https://…` for {} needs TLS origination, which this version does not have",
-                target.host
-            )));
-        }
         Some(destination) => destination.address.clone(),
         None => Address::tcp(&target.host, target.port),
     };

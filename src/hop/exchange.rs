@@ -167,6 +167,13 @@ impl Exchange {
             header::CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
+        if matches!(
+            error,
+            ExchangeError::BadRequest { .. } | ExchangeError::RequestIncomplete
+        ) {
+            // Who sends one malformed message may mean another by the bytes that follow it.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Ok(value) = HeaderValue::try_from(format!("hopspan; error={}", told.name)) {
             headers.insert("proxy-status", value);
         }

@@ -66,6 +66,9 @@ pub struct PoolOptions {
     pub on_open: Option<OnOpen>,
     /// Judges each resolved address.
     pub check: Option<Check>,
+    /// Whether the names of a response's fields go on in the case they came in; see
+    /// [`ServeOptions::preserve_case`](super::server::ServeOptions::preserve_case) for requests.
+    pub preserve_case: bool,
     /// Where things are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -77,6 +80,7 @@ impl PoolOptions {
             limits: Arc::new(ArcSwap::from_pointee(limits)),
             on_open: None,
             check: None,
+            preserve_case: true,
             metrics,
         }
     }
@@ -133,7 +137,7 @@ impl Pool {
     /// An empty pool. Opens nothing until asked.
     pub fn new(options: PoolOptions) -> Arc<Pool> {
         let mut http = http1::Builder::new();
-        http.preserve_header_case(true)
+        http.preserve_header_case(options.preserve_case)
             .max_buf_size(BUFFER)
             // RFC 9112 sections 5.1 and 5.2 let a proxy mend these, and apps do produce them.
             .allow_spaces_after_header_name_in_responses(true)

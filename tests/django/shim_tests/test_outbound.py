@@ -5,7 +5,7 @@ import http.client
 import unittest
 import urllib.request
 
-from .world import new_token, new_url, serving, tokens_of, world
+from .world import for_each, new_token, new_url, serving, tokens_of, world
 
 
 def by_http_client(url, headers=()):
@@ -67,67 +67,62 @@ CLIENTS = [by_http_client, by_urllib, by_requests, by_urllib3, by_httpx, by_http
 
 
 class EveryClient(unittest.TestCase):
-    def each(self):
-        for client in CLIENTS:
-            with self.subTest(client.__name__):
-                yield client
-
-    def test_through_the_proxy(self):
-        for client in self.each():
-            url, token = new_url(), new_token()
-            with serving(token):
-                client(url)
-            self.assertEqual(tokens_of(url), [[token]])
-
-    def test_outside_a_request(self):
-        for client in self.each():
-            url = new_url()
+    @for_each(CLIENTS)
+    def test_through_the_proxy(self, client):
+        url, token = new_url(), new_token()
+        with serving(token):
             client(url)
-            self.assertEqual(tokens_of(url), [[]])
+        self.assertEqual(tokens_of(url), [[token]])
 
-    def test_to_a_base_url_at_hopspan(self):
-        for client in self.each():
-            token, path = new_token(), "/base/" + client.__name__
-            with serving(token):
-                client(world().hopspan.url.replace("127.0.0.1", "localhost") + path)
-            self.assertEqual(world().hopspan.take(path), [[token]])
+    @for_each(CLIENTS)
+    def test_outside_a_request(self, client):
+        url = new_url()
+        client(url)
+        self.assertEqual(tokens_of(url), [[]])
 
-    def test_a_third_party_sees_nothing(self):
-        for client in self.each():
-            path = "/third/" + client.__name__
-            with serving(new_token()):
-                client(world().third.url + path)
-            self.assertEqual(world().third.take(path), [[]])
+    @for_each(CLIENTS)
+    def test_to_a_base_url_at_hopspan(self, client):
+        token, path = new_token(), "/base/" + client.__name__
+        with serving(token):
+            client(world().hopspan.url.replace("127.0.0.1", "localhost") + path)
+        self.assertEqual(world().hopspan.take(path), [[token]])
 
-    def test_what_the_app_sends_itself_stays(self):
-        for client in self.each():
-            url = new_url()
-            with serving(new_token()):
-                client(url, {"Hopspan-Token": "the-apps-own"})
-            self.assertEqual(tokens_of(url), [["the-apps-own"]])
+    @for_each(CLIENTS)
+    def test_a_third_party_sees_nothing(self, client):
+        path = "/third/" + client.__name__
+        with serving(new_token()):
+            client(world().third.url + path)
+        self.assertEqual(world().third.take(path), [[]])
 
-    def test_the_apps_headers_are_not_changed(self):
-        for client in self.each():
-            headers, url = {"X-A": "1"}, new_url()
-            with serving(new_token()):
-                client(url, headers)
-            self.assertEqual(headers, {"X-A": "1"})
-            tokens_of(url)
+    @for_each(CLIENTS)
+    def test_what_the_app_sends_itself_stays(self, client):
+        url = new_url()
+        with serving(new_token()):
+            client(url, {"Hopspan-Token": "the-apps-own"})
+        self.assertEqual(tokens_of(url), [["the-apps-own"]])
 
-    def test_the_head_of_a_connect_only(self):
-        for client in self.each():
-            if client is by_http_client:
-                continue
-            token, url = new_token(), "https://%s.test/" % client.__name__.replace("_", "-")
-            with serving(token):
-                with self.assertRaises(Exception):  # the stand-in refuses tunnels
-                    if client is by_urllib3:
-                        import urllib3
+    @for_each(CLIENTS)
+    def test_the_apps_headers_are_not_changed(self, client):
+        headers, url = {"X-A": "1"}, new_url()
+        with serving(new_token()):
+            client(url, headers)
+        self.assertEqual(headers, {"X-A": "1"})
+        tokens_of(url)
 
-                        urllib3.ProxyManager(world().hopspan.url, retries=False).request("GET", url)
-                    else:
-                        client(url)
-            self.assertEqual(world().hopspan.take(url.split("/")[2] + ":443"), [[token]])
+    @for_each(CLIENTS)
+    def test_the_head_of_a_connect_only(self, client):
+        if client is by_http_client:
+            return
+        token, url = new_token(), "https://%s.test/" % client.__name__.replace("_", "-")
+        with serving(token):
+            with self.assertRaises(Exception):  # the stand-in refuses tunnels
+                if client is by_urllib3:
+                    import urllib3
+
+                    urllib3.ProxyManager(world().hopspan.url, retries=False).request("GET", url)
+                else:
+                    client(url)
+        self.assertEqual(world().hopspan.take(url.split("/")[2] + ":443"), [[token]])
 
 
 class Reuse(unittest.TestCase):

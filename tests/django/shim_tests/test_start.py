@@ -84,6 +84,7 @@ class Start(unittest.TestCase):
         )
         self.assertEqual(python(code), ("True", ""))
 
+    @unittest.skipIf(sys.version_info < (3, 10), "zipimport has no exec_module before 3.10: such modules go unhooked")
     def test_modules_in_an_archive_are_hooked(self):
         with tempfile.TemporaryDirectory() as folder:
             archive = os.path.join(folder, "libraries.zip")

@@ -2,6 +2,7 @@
 none, and requests to an app without a server."""
 
 import contextlib
+import functools
 import io
 import os
 import socketserver
@@ -153,6 +154,21 @@ async def asgi_get(app, token=None, path="/"):
 
     await app(scope, receive, send)
     return b"".join(body)
+
+
+def for_each(things):
+    """Runs a test for each of them, each as a subtest: `def test(self, thing)`."""
+
+    def decorate(test):
+        @functools.wraps(test)
+        def run(self):
+            for thing in things:
+                with self.subTest(thing.__name__):
+                    test(self, thing)
+
+        return run
+
+    return decorate
 
 
 @contextlib.contextmanager

@@ -8,13 +8,16 @@
 #[allow(dead_code)] // read by the serial rung, which is being built
 mod in_flight;
 mod process;
+pub mod token;
 mod unlinked;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::HeaderValue;
 use in_flight::InFlight;
+use token::{Held, TokenAnswer, Tokens};
 pub use unlinked::Unlinked;
 
 use crate::telemetry::metrics::{EvidenceLabel, Metrics, Reason};
@@ -48,19 +51,24 @@ pub struct OutboundCall {
 pub struct Options {
     /// The process ID of the app where hopspan started it (wrap mode), once it runs.
     pub child: Option<Arc<dyn Fn() -> Option<u32> + Send + Sync>>,
+    /// Whether requests get a token that their calls can bring back.
+    pub tokens: bool,
 }
 
 /// Knows which requests the app is working on, and proves which one caused a call. Shared by both hops.
 pub struct Correlator {
     in_flight: Arc<InFlight>,
+    /// `None` where tokens are off.
+    tokens: Option<Arc<Tokens>>,
     metrics: Arc<Metrics>,
 }
 
 impl Correlator {
     /// A correlator that counts into `metrics`.
-    pub fn new(metrics: Arc<Metrics>, _options: Options) -> Arc<Correlator> {
+    pub fn new(metrics: Arc<Metrics>, options: Options) -> Arc<Correlator> {
         Arc::new(Correlator {
             in_flight: Arc::new(InFlight::default()),
+            tokens: options.tokens.then(Arc::default),
             metrics,
         })
     }
@@ -92,11 +100,58 @@ impl Correlator {
     /// `context` is what the request's own calls shall have for a parent. Drop the guard when the response's body has
     /// ended. A connection that was not told of (a unix socket) is left out.
     pub fn enter(&self, opened_id: u64, context: Context) -> Presence {
+        let token = self
+            .tokens
+            .as_ref()
+            .and_then(|tokens| tokens.enter(context.clone()));
         let entered = self
             .in_flight
             .enter(opened_id, context, process::monotonic());
         Presence {
             entered: entered.map(|number| (self.in_flight.clone(), opened_id, number)),
+            token,
+        }
+    }
+
+    /// The request that a call names by its token. Counts, once per call, into `joins` or, where the request has ended,
+    /// into `joins_abstained`; after [`TokenAnswer::Unknown`], counted into `tokens_unknown`, ask
+    /// [`Correlator::parent_of`].
+    pub fn by_token(&self, value: &HeaderValue) -> TokenAnswer {
+        let answer = self
+            .tokens
+            .as_ref()
+            .map_or(TokenAnswer::Unknown, |tokens| tokens.by_token(value));
+        match &answer {
+            TokenAnswer::Joined(_) => self.count(Ok(Evidence::Token)),
+            TokenAnswer::Dead(_) => self.count(Err(Unlinked::TokenExpired)),
+            TokenAnswer::Unknown => {
+                self.metrics.tokens_unknown.inc();
+            }
+        }
+        answer
+    }
+
+    /// Whether requests get tokens.
+    pub fn has_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    fn count(&self, outcome: Result<Evidence, Unlinked>) {
+        match outcome {
+            Ok(evidence) => {
+                let evidence = evidence.as_str();
+                self.metrics
+                    .joins
+                    .get_or_create(&EvidenceLabel { evidence })
+                    .inc();
+            }
+            Err(reason) => {
+                let reason = reason.as_str();
+                self.metrics
+                    .joins_abstained
+                    .get_or_create(&Reason { reason })
+                    .inc();
+            }
         }
     }
 
@@ -112,22 +167,12 @@ impl Correlator {
         self.metrics
             .join_nanos
             .inc_by(started.elapsed().as_nanos() as u64);
-        match &found {
-            Ok((_, evidence)) => {
-                let evidence = evidence.as_str();
-                self.metrics
-                    .joins
-                    .get_or_create(&EvidenceLabel { evidence })
-                    .inc();
-            }
-            Err(reason) => {
-                let reason = reason.as_str();
-                self.metrics
-                    .joins_abstained
-                    .get_or_create(&Reason { reason })
-                    .inc();
-            }
-        }
+        self.count(
+            found
+                .as_ref()
+                .map(|(_, evidence)| *evidence)
+                .map_err(|reason| *reason),
+        );
         found
     }
 
@@ -198,6 +243,14 @@ impl Drop for AppConnection {
 #[must_use]
 pub struct Presence {
     entered: Option<(Arc<InFlight>, u64, u64)>,
+    token: Option<Held>,
+}
+
+impl Presence {
+    /// The value of [`token::HEADER`] for the request to the app, where tokens are on.
+    pub fn token(&self) -> Option<HeaderValue> {
+        self.token.as_ref().and_then(Held::value)
+    }
 }
 
 impl Drop for Presence {

@@ -147,6 +147,14 @@ fn yes() -> bool {
     true
 }
 
+/// `correlation:`: how calls are joined to the request that caused them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Correlation {
+    /// Whether requests carry a token to the app, which calls may bring back; absent: only with the shim of wrap mode.
+    pub token: Option<bool>,
+}
+
 /// A header format for context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

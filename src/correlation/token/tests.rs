@@ -115,13 +115,9 @@ fn memory_is_bounded_and_the_newest_dead_are_kept() {
 
 #[test]
 fn the_hash_spreads() {
-    use std::hash::{BuildHasher, Hash};
+    use std::hash::BuildHasher;
     let hasher = BuildHasherDefault::<FirstBytes>::default();
-    let hash = |token: &Token| {
-        let mut state = hasher.build_hasher();
-        token.hash(&mut state);
-        state.finish()
-    };
+    let hash = |token: &Token| hasher.hash_one(token);
     let hashes: Vec<u64> = (0..4096).map(|_| hash(&random().unwrap())).collect();
     // hashbrown takes buckets from the low bits and tags from the top seven.
     for (shift, bits) in [(0, 8), (57, 7)] {
@@ -136,7 +132,8 @@ fn the_hash_spreads() {
 
 #[test]
 fn every_spelling_is_taken_off() {
-    let rows: &[(&[(&str, &str)], Option<&str>)] = &[
+    type Row<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+    let rows: &[Row<'_>] = &[
         (&[], None),
         (&[("hopspan-token", "a")], Some("a")),
         (&[("Hopspan-Token", "a"), ("x", "y")], Some("a")),
@@ -246,10 +243,10 @@ fn cost() {
         std::hint::black_box(held.value());
     });
     time("context alone", &mut || {
-        drop(std::hint::black_box(context()))
+        drop(std::hint::black_box(context()));
     });
     time("by_token", &mut || {
-        drop(std::hint::black_box(tokens.by_token(&value)))
+        drop(std::hint::black_box(tokens.by_token(&value)));
     });
     let mut headers = HeaderMap::new();
     for name in [
@@ -263,6 +260,6 @@ fn cost() {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static("x"));
     }
     time("strip of six headers", &mut || {
-        drop(std::hint::black_box(strip(&mut headers)))
+        drop(std::hint::black_box(strip(&mut headers)));
     });
 }

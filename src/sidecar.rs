@@ -121,7 +121,6 @@ impl Sidecar {
             metrics.clone(),
             correlation::Options {
                 child: options.child,
-                tokens: config.correlation.token.unwrap_or(false),
             },
         );
         // An app may call its own service: only what comes back to the same listener is a loop.
@@ -245,15 +244,9 @@ impl Running {
             parts::app_addresses(&self.apps()),
         );
         // Looks at /proc.
-        let tokens = if correlator.has_tokens() {
-            "token, "
-        } else {
-            ""
-        };
-        let rung = tokio::task::spawn_blocking(move || correlator.describe(&apps).to_string())
+        tokio::task::spawn_blocking(move || correlator.describe(&apps).to_string())
             .await
-            .unwrap_or_default();
-        format!("{tokens}{rung}")
+            .unwrap_or_default()
     }
 
     /// Where spans go, and what became of them so far.

@@ -13,7 +13,6 @@
 
 pub mod environment;
 mod reaper;
-pub mod shim;
 mod signals;
 mod sys;
 

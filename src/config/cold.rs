@@ -27,7 +27,6 @@ const COLD: &[Cold] = cold! {
     "outbound.listen" outbound.listen;
     "status.listen" status.listen;
     "admin.listen" admin.listen;
-    "correlation" correlation;
     "export" export;
 };
 

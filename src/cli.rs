@@ -95,6 +95,9 @@ pub struct RunArgs {
     /// Leave proxy variables that are already set as they are.
     #[arg(long)]
     pub keep_proxy: bool,
+    /// Do not give the command the Python shim (PYTHONPATH), which lets threads and async code be joined.
+    #[arg(long, env = "HOPSPAN_NO_SHIM")]
+    pub no_shim: bool,
     /// Start this command as hopspan's child, with HTTP_PROXY set (wrap mode).
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

@@ -36,8 +36,8 @@ pub use export::{Export, Protocol};
 pub use network::Trust;
 pub use otel_env::OtelEnv;
 pub use sections::{
-    AdminConfig, Capture, Inbound, InboundRoute, Limits, Outbound, OutboundRoute, Propagator,
-    Sampling, StatusConfig, Timeouts,
+    AdminConfig, Capture, Correlation, Inbound, InboundRoute, Limits, Outbound, OutboundRoute,
+    Propagator, Sampling, StatusConfig, Timeouts,
 };
 pub use snippet::Snippet;
 pub use source::Source;
@@ -56,6 +56,8 @@ pub struct Config {
     pub inbound: Inbound,
     /// Calls that the app makes.
     pub outbound: Outbound,
+    /// How calls are joined to their cause.
+    pub correlation: Correlation,
     /// What is propagated.
     pub propagators: Vec<Propagator>,
     /// Which traces are recorded.
@@ -84,6 +86,7 @@ impl Default for Config {
             resource: BTreeMap::new(),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
+            correlation: Correlation::default(),
             propagators: vec![Propagator::TraceContext, Propagator::Baggage],
             sampling: Sampling::default(),
             capture: Capture::default(),

@@ -5,27 +5,19 @@
 //! Every answer that is not proven is an [`Unlinked`] reason; being slow or without privileges costs a join, never
 //! correctness and never the call.
 
-mod clock;
-mod engine;
-mod family;
+#[allow(dead_code)] // read by the serial rung, which is being built
 mod in_flight;
-mod inbound;
-mod kernel;
-mod live;
 mod process;
-mod rung;
-mod serial;
-mod sock_diag;
+pub mod token;
 mod unlinked;
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
-use engine::Engine;
+use http::HeaderValue;
 use in_flight::InFlight;
-pub use rung::Rung;
+use token::{Held, TokenAnswer, Tokens};
 pub use unlinked::Unlinked;
 
 use crate::telemetry::metrics::{EvidenceLabel, Metrics, Reason};
@@ -59,29 +51,24 @@ pub struct OutboundCall {
 pub struct Options {
     /// The process ID of the app where hopspan started it (wrap mode), once it runs.
     pub child: Option<Arc<dyn Fn() -> Option<u32> + Send + Sync>>,
+    /// Whether requests get a token that their calls can bring back.
+    pub tokens: bool,
 }
 
 /// Knows which requests the app is working on, and proves which one caused a call. Shared by both hops.
 pub struct Correlator {
     in_flight: Arc<InFlight>,
-    /// `None` where this kernel cannot be asked.
-    engine: Option<Engine>,
-    /// Addresses of the app that the engine was told of.
-    apps: Mutex<HashSet<SocketAddr>>,
-    options: Options,
+    /// `None` where tokens are off.
+    tokens: Option<Arc<Tokens>>,
     metrics: Arc<Metrics>,
 }
 
 impl Correlator {
-    /// A correlator that counts into `metrics`. Starts one thread, which ends with it.
+    /// A correlator that counts into `metrics`.
     pub fn new(metrics: Arc<Metrics>, options: Options) -> Arc<Correlator> {
-        let in_flight = Arc::new(InFlight::default());
-        let engine = Engine::start(in_flight.clone());
         Arc::new(Correlator {
-            in_flight,
-            engine,
-            apps: Mutex::default(),
-            options,
+            in_flight: Arc::new(InFlight::default()),
+            tokens: options.tokens.then(Arc::default),
             metrics,
         })
     }
@@ -102,18 +89,9 @@ impl Correlator {
             unmapped(app),
             process::monotonic(),
         );
-        self.tell(unmapped(app));
         AppConnection {
             in_flight: self.in_flight.clone(),
             id: opened_id,
-        }
-    }
-
-    /// Tells the engine of an address it does not know, so that the app's processes are found before a call is.
-    fn tell(&self, app: SocketAddr) {
-        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        if !apps.contains(&app) && self.engine.as_ref().is_some_and(|engine| engine.app(app)) {
-            apps.insert(app);
         }
     }
 
@@ -122,11 +100,58 @@ impl Correlator {
     /// `context` is what the request's own calls shall have for a parent. Drop the guard when the response's body has
     /// ended. A connection that was not told of (a unix socket) is left out.
     pub fn enter(&self, opened_id: u64, context: Context) -> Presence {
+        let token = self
+            .tokens
+            .as_ref()
+            .and_then(|tokens| tokens.enter(context.clone()));
         let entered = self
             .in_flight
             .enter(opened_id, context, process::monotonic());
         Presence {
             entered: entered.map(|number| (self.in_flight.clone(), opened_id, number)),
+            token,
+        }
+    }
+
+    /// The request that a call names by its token. Counts, once per call, into `joins` or, where the request has ended,
+    /// into `joins_abstained`; after [`TokenAnswer::Unknown`], counted into `tokens_unknown`, ask
+    /// [`Correlator::parent_of`].
+    pub fn by_token(&self, value: &HeaderValue) -> TokenAnswer {
+        let answer = self
+            .tokens
+            .as_ref()
+            .map_or(TokenAnswer::Unknown, |tokens| tokens.by_token(value));
+        match &answer {
+            TokenAnswer::Joined(_) => self.count(Ok(Evidence::Token)),
+            TokenAnswer::Dead(_) => self.count(Err(Unlinked::TokenExpired)),
+            TokenAnswer::Unknown => {
+                self.metrics.tokens_unknown.inc();
+            }
+        }
+        answer
+    }
+
+    /// Whether requests get tokens.
+    pub fn has_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    fn count(&self, outcome: Result<Evidence, Unlinked>) {
+        match outcome {
+            Ok(evidence) => {
+                let evidence = evidence.as_str();
+                self.metrics
+                    .joins
+                    .get_or_create(&EvidenceLabel { evidence })
+                    .inc();
+            }
+            Err(reason) => {
+                let reason = reason.as_str();
+                self.metrics
+                    .joins_abstained
+                    .get_or_create(&Reason { reason })
+                    .inc();
+            }
         }
     }
 
@@ -142,22 +167,12 @@ impl Correlator {
         self.metrics
             .join_nanos
             .inc_by(started.elapsed().as_nanos() as u64);
-        match &found {
-            Ok((_, evidence)) => {
-                let evidence = evidence.as_str();
-                self.metrics
-                    .joins
-                    .get_or_create(&EvidenceLabel { evidence })
-                    .inc();
-            }
-            Err(reason) => {
-                let reason = reason.as_str();
-                self.metrics
-                    .joins_abstained
-                    .get_or_create(&Reason { reason })
-                    .inc();
-            }
-        }
+        self.count(
+            found
+                .as_ref()
+                .map(|(_, evidence)| *evidence)
+                .map_err(|reason| *reason),
+        );
         found
     }
 
@@ -165,14 +180,7 @@ impl Correlator {
         if !is_local(&call) {
             return Err(Unlinked::RemotePeer);
         }
-        let engine = self.engine.as_ref().ok_or(Unlinked::Off)?;
-        let context = engine.ask(call).await?;
-        Ok((context, Evidence::Serial))
-    }
-
-    /// CPU time that look-ups took so far, in nanoseconds.
-    pub fn cpu_nanos(&self) -> u64 {
-        self.engine.as_ref().map_or(0, Engine::cpu_nanos)
+        Err(Unlinked::Off)
     }
 
     /// Connections to the app and requests on them that are remembered, for tests and the admin page.
@@ -180,11 +188,41 @@ impl Correlator {
         self.in_flight.size()
     }
 
-    /// Whether calls can be joined here, of the app that listens at `apps` (none: a unix socket). Takes some
-    /// milliseconds and reads `/proc`: not for the reactor.
-    pub fn describe(&self, apps: &[SocketAddr]) -> Rung {
-        let child = self.options.child.as_ref().and_then(|child| child());
-        rung::describe(self.options.child.is_some(), child, apps)
+    /// Whether calls can be joined here, to the app that listens at `apps`. Blocks for some milliseconds.
+    pub fn describe(&self, _apps: &[SocketAddr]) -> Rung {
+        Rung::Off {
+            why: "not built yet".to_owned(),
+            fix: "wait".to_owned(),
+        }
+    }
+}
+
+/// What the serial rung can do here. Prints as `serial: ready` or `serial: off: <why> — <what to do>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// Calls of serial (prefork, sync) servers are joined.
+    Ready,
+    /// The app does not run yet, so nobody knows.
+    Waiting {
+        /// What is missing.
+        why: String,
+    },
+    /// No call can be joined.
+    Off {
+        /// What is missing.
+        why: String,
+        /// What would change it.
+        fix: String,
+    },
+}
+
+impl std::fmt::Display for Rung {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rung::Ready => f.write_str("serial: ready"),
+            Rung::Waiting { why } => write!(f, "serial: waiting: {why}"),
+            Rung::Off { why, fix } => write!(f, "serial: off: {why} — {fix}"),
+        }
     }
 }
 
@@ -201,36 +239,25 @@ impl Drop for AppConnection {
     }
 }
 
-/// A request that the app works on. Drop it when the response's body has ended, or better, end it with
-/// [`Presence::finished`].
+/// A request that the app works on. Drop it when the response's body has ended.
 #[must_use]
 pub struct Presence {
     entered: Option<(Arc<InFlight>, u64, u64)>,
+    token: Option<Held>,
 }
 
 impl Presence {
-    /// The response's body has ended with the bytes that came at `received`, the last read on its connection.
-    ///
-    /// A worker often starts its next request before hopspan gets to see that it answered the last one. Knowing when
-    /// the kernel had the answer tells the two apart, so that the next one's calls can be joined.
-    pub fn finished(mut self, received: Option<Stamp>) {
-        let now = process::monotonic();
-        let ended = received.map_or(now, |stamp| {
-            clock::just_passed(stamp, now, process::realtime())
-        });
-        self.leave(ended);
-    }
-
-    fn leave(&mut self, ended: in_flight::Nanos) {
-        if let Some((in_flight, id, number)) = self.entered.take() {
-            in_flight.leave(id, number, ended);
-        }
+    /// The value of [`token::HEADER`] for the request to the app, where tokens are on.
+    pub fn token(&self) -> Option<HeaderValue> {
+        self.token.as_ref().and_then(Held::value)
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.leave(process::monotonic());
+        if let Some((in_flight, id, number)) = self.entered.take() {
+            in_flight.leave(id, number, process::monotonic());
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Address;
-use crate::correlation::Correlator;
+use crate::correlation::{Correlator, token};
 use crate::proxy::body::{RequestBody, ResponseBody};
 use crate::proxy::connect::ConnectError;
 use crate::proxy::forwarding;
@@ -206,6 +206,8 @@ impl Hop {
             );
             return Err(ExchangeError::HttpProtocolError(plan.upstream_name()));
         }
+        // An app that echoes its headers must not tell the token to a client, nor a service give one to the app.
+        token::strip(response.headers_mut());
         Ok(match client {
             Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 Outcome::Upgraded(response, client)
@@ -292,7 +294,11 @@ impl Hop {
                     false => w3c::inject_without_baggage(head, context),
                 }
                 if direction == Direction::Inbound {
-                    exchange.presence = Some(self.correlator.enter(opened.id, context.clone()));
+                    let presence = self.correlator.enter(opened.id, context.clone());
+                    if let Some(token) = presence.token() {
+                        request.headers_mut().insert(token::HEADER, token);
+                    }
+                    exchange.presence = Some(presence);
                 }
             }
         }
@@ -387,7 +393,7 @@ fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
-    *copy.extensions_mut() = request.extensions().clone();
+    // Not the extensions: all they hold is the case of names, and a copy is made for nearly every request.
     Some(copy)
 }
 

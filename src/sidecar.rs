@@ -121,6 +121,7 @@ impl Sidecar {
             metrics.clone(),
             correlation::Options {
                 child: options.child,
+                tokens: config.correlation.token.unwrap_or(false),
             },
         );
         // An app may call its own service: only what comes back to the same listener is a loop.
@@ -244,9 +245,15 @@ impl Running {
             parts::app_addresses(&self.apps()),
         );
         // Looks at /proc.
-        tokio::task::spawn_blocking(move || correlator.describe(&apps).to_string())
+        let tokens = if correlator.has_tokens() {
+            "token, "
+        } else {
+            ""
+        };
+        let rung = tokio::task::spawn_blocking(move || correlator.describe(&apps).to_string())
             .await
-            .unwrap_or_default()
+            .unwrap_or_default();
+        format!("{tokens}{rung}")
     }
 
     /// Where spans go, and what became of them so far.

@@ -13,6 +13,7 @@
 
 pub mod environment;
 mod reaper;
+pub mod shim;
 mod signals;
 mod sys;
 

@@ -9,6 +9,7 @@ use hopspan::config::Config;
 use hopspan::config::otel_env::OtelEnv;
 use hopspan::sidecar::{ChildId, Options, Running, Sidecar};
 use hopspan::telemetry::logs;
+use hopspan::wrap::shim::Shim;
 use hopspan::wrap::{Child, Signal, Signals, WrapOptions};
 use tokio::time::Instant;
 
@@ -53,8 +54,11 @@ async fn serve(args: RunArgs) -> ExitCode {
         Err(why) => return failed(&why),
     };
     let child_pid = Arc::new(OnceLock::new());
+    // Removed when this function returns: the command is gone by then.
+    let shim = unpack(&args);
     let options = match options(
         &args,
+        shim.is_some(),
         viewer.as_ref().map(view::Beside::endpoint),
         child_pid.clone(),
     ) {
@@ -67,7 +71,7 @@ async fn serve(args: RunArgs) -> ExitCode {
     };
     let outbound = sidecar.addresses().outbound;
     let running = sidecar.start();
-    let child = match spawn(&args, outbound) {
+    let child = match spawn(&args, outbound, shim.as_ref()) {
         Ok(child) => child,
         Err((code, why)) => {
             eprintln!("hopspan: {why}");
@@ -90,6 +94,7 @@ async fn serve(args: RunArgs) -> ExitCode {
 /// Flags win over the file; the OTEL_* environment wins over both.
 fn options(
     args: &RunArgs,
+    shim: bool,
     viewer: Option<String>,
     child: Arc<OnceLock<u32>>,
 ) -> Result<Options, String> {
@@ -101,6 +106,9 @@ fn options(
     let flags = Flags::from(args);
     let overlay = move |config: &mut Config| {
         flags.apply(config);
+        if shim {
+            config.correlation.token.get_or_insert(true);
+        }
         if let Some(endpoint) = &viewer {
             config
                 .export
@@ -162,9 +170,24 @@ impl Flags {
     }
 }
 
+/// The shim for the command, if there is one that wants it. Without it the app runs all the same.
+fn unpack(args: &RunArgs) -> Option<Shim> {
+    if args.command.is_empty() || args.no_shim {
+        return None;
+    }
+    match Shim::unpack() {
+        Ok(shim) => Some(shim),
+        Err(error) => {
+            tracing::warn!(%error, "no shim for the command: TMPDIR must name a writable folder; calls of threads and async code are not joined");
+            None
+        }
+    }
+}
+
 fn spawn(
     args: &RunArgs,
     outbound: std::net::SocketAddr,
+    shim: Option<&Shim>,
 ) -> Result<Option<Child>, (ExitCode, String)> {
     if args.command.is_empty() {
         return Ok(None);
@@ -172,6 +195,9 @@ fn spawn(
     let options = WrapOptions {
         https_proxy: args.https_proxy,
         keep_proxy: args.keep_proxy,
+        extra_env: shim
+            .map(|shim| shim.environment(outbound, |name| std::env::var_os(name)))
+            .unwrap_or_default(),
         ..WrapOptions::new(outbound)
     };
     match Child::spawn(&args.command, &options) {

@@ -27,6 +27,7 @@ const COLD: &[Cold] = cold! {
     "outbound.listen" outbound.listen;
     "status.listen" status.listen;
     "admin.listen" admin.listen;
+    "correlation" correlation;
     "export" export;
 };
 

@@ -122,7 +122,7 @@ impl Default for Outbound {
 pub struct OutboundRoute {
     /// The host that is called: a name, `*.suffix` or `*`, with `:port` or without.
     pub host: String,
-    /// Where the call goes instead: `http://`, `https://` or `unix:`.
+    /// Where the call goes instead: `http://` or `unix:`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Whether trace context and baggage are sent along.
@@ -145,6 +145,14 @@ pub struct OutboundRoute {
 
 fn yes() -> bool {
     true
+}
+
+/// `correlation:`: how calls are joined to the request that caused them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Correlation {
+    /// Whether requests carry a token to the app, which calls may bring back; absent: only with the shim of wrap mode.
+    pub token: Option<bool>,
 }
 
 /// A header format for context.

@@ -5,9 +5,11 @@
 /// The set is closed: dashboards may rely on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unlinked {
+    /// The call brought the token of a request that has ended: work that outlived it. It is linked to it.
+    TokenExpired,
     /// The call came from another host: not the app's.
     RemotePeer,
-    /// No rung works here: the kernel cannot be asked about sockets.
+    /// Joining is switched off, or this platform has no rung.
     Off,
     /// The kernel did not say when the call's bytes came in.
     NoTimestamp,
@@ -43,7 +45,8 @@ pub enum Unlinked {
 
 impl Unlinked {
     /// All reasons.
-    pub const ALL: [Unlinked; 17] = [
+    pub const ALL: [Unlinked; 18] = [
+        Unlinked::TokenExpired,
         Unlinked::RemotePeer,
         Unlinked::Off,
         Unlinked::NoTimestamp,
@@ -66,6 +69,7 @@ impl Unlinked {
     /// The code, as exported.
     pub fn as_str(self) -> &'static str {
         match self {
+            Unlinked::TokenExpired => "token_expired",
             Unlinked::RemotePeer => "remote_peer",
             Unlinked::Off => "off",
             Unlinked::NoTimestamp => "no_timestamp",

@@ -13,6 +13,7 @@ use super::error::ExchangeError;
 use super::exchange::Exchange;
 use super::{Baggage, Leaves, Plan, capture, check};
 use crate::config::Address;
+use crate::correlation::token;
 use crate::proxy::forwarding::{forwarded, request as checked};
 use crate::routing::{InboundRoute, InboundTable};
 use crate::trace::span::{Kind, Name, Span};
@@ -25,6 +26,8 @@ pub fn plan(
     request: &mut Request<Incoming>,
 ) -> Result<Plan, ExchangeError> {
     let snapshot = exchange.snapshot.clone();
+    // Ours to choose, never a client's.
+    token::strip(request.headers_mut());
     let route = snapshot.inbound.route(request.uri().path());
     if let Some(pattern) = &route.pattern {
         exchange.set_route(pattern.clone());

@@ -1,17 +1,18 @@
 //! Outbound: the app's own call on its way to a service.
 //!
-//! Answers, in the order of the path: which destination and route, which parent (the app's own header, else a proven
-//! join, else none with the reason), which span (CLIENT), what leaves with the request. Span attributes: OTel's HTTP client
+//! Answers, in the order of the path: which destination and route, which parent (the app's own header, else the token of
+//! the request in flight, else what correlation proves, else none with the reason), which span (CLIENT), what leaves with the request. Span attributes: OTel's HTTP client
 //! conventions. A route with `propagate: false` gets no context at all: not even the app's own.
 
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use hyper::body::Incoming;
 
 use super::error::ExchangeError;
 use super::exchange::Exchange;
 use super::{Baggage, Leaves, Plan, capture, check};
 use crate::config::Address;
-use crate::correlation::{OutboundCall, Stamp};
+use crate::correlation::token::{self, TokenAnswer};
+use crate::correlation::{OutboundCall, Stamp, Unlinked};
 use crate::proxy::forwarding::request::{self as checked, Target};
 use crate::telemetry::metrics::EvidenceLabel;
 use crate::trace::span::{Kind, Name, Span};
@@ -24,12 +25,14 @@ pub async fn plan(
     request: &mut Request<Incoming>,
 ) -> Result<Plan, ExchangeError> {
     let snapshot = exchange.snapshot.clone();
-    let parent = parent(exchange, request.headers()).await;
+    // Off before anything else is decided: wherever the call goes, the token does not.
+    let token = token::strip(request.headers_mut());
+    let (parent, ended) = parent(exchange, request.headers(), token).await;
     let target = match checked::target(request) {
         Ok(target) => Called::of(&target),
         Err(bad) => {
             // Still a span: the call was made, and failed here.
-            start_span(exchange, None, &parent, None, request);
+            start_span(exchange, None, &parent, ended, None, request);
             return Err(bad.into());
         }
     };
@@ -38,24 +41,25 @@ pub async fn plan(
         exchange.set_route(name.clone());
     }
     let leaves = if route.trace {
-        start_span(exchange, route.ratio, &parent, Some(&target), request)
+        start_span(
+            exchange,
+            route.ratio,
+            &parent,
+            ended,
+            Some(&target),
+            request,
+        )
     } else {
         parent.context().cloned().unwrap_or_else(Context::new_root)
     };
     check(request)?;
     if target.https {
         return Err(ExchangeError::DestinationNotFound(format!(
-            "hopspan does not fetch https:// in absolute form: use CONNECT, or route {} with `to: https://…`",
+            "hopspan does not fetch https:// in absolute form: {} must be called by CONNECT",
             target.host
         )));
     }
     let upstream = match &route.to {
-        Some(destination) if destination.tls => {
-            return Err(ExchangeError::DestinationNotFound(format!(
-                "`to: https://…` for {} needs TLS origination, which this version does not have",
-                target.host
-            )));
-        }
         Some(destination) => destination.address.clone(),
         None => Address::tcp(&target.host, target.port),
     };
@@ -127,8 +131,13 @@ impl Called {
     }
 }
 
-/// The parent: the app's own header wins; else what correlation proves; else none, and why.
-async fn parent(exchange: &Exchange, headers: &HeaderMap) -> Parent {
+/// The parent: the app's own header wins; else the token's request; else what correlation proves; else none, and why.
+/// Second, the request that the call descends from and has outlived: no parent, but a link.
+async fn parent(
+    exchange: &Exchange,
+    headers: &HeaderMap,
+    token: Option<HeaderValue>,
+) -> (Parent, Option<Context>) {
     if let Extracted::Valid(context) = super::extract(exchange, headers) {
         let evidence = Evidence::Header.as_str();
         exchange
@@ -137,7 +146,18 @@ async fn parent(exchange: &Exchange, headers: &HeaderMap) -> Parent {
             .joins
             .get_or_create(&EvidenceLabel { evidence })
             .inc();
-        return Parent::Joined(context, Evidence::Header);
+        return (Parent::Joined(context, Evidence::Header), None);
+    }
+    let correlator = &exchange.hop.correlator;
+    match token.map(|token| correlator.by_token(&token)) {
+        Some(TokenAnswer::Joined(context)) => {
+            return (Parent::Joined(context, Evidence::Token), None);
+        }
+        Some(TokenAnswer::Dead(context)) => {
+            let unlinked = Some(Unlinked::TokenExpired.as_str());
+            return (Parent::Root { unlinked }, Some(context));
+        }
+        Some(TokenAnswer::Unknown) | None => {}
     }
     let connection = &exchange.connection;
     let call = OutboundCall {
@@ -149,18 +169,20 @@ async fn parent(exchange: &Exchange, headers: &HeaderMap) -> Parent {
             monotonic_ns: first.monotonic_ns,
         }),
     };
-    match exchange.hop.correlator.parent_of(call).await {
+    let parent = match correlator.parent_of(call).await {
         Ok((context, evidence)) => Parent::Joined(context, evidence),
         Err(unlinked) => Parent::Root {
             unlinked: Some(unlinked.as_str()),
         },
-    }
+    };
+    (parent, None)
 }
 
 fn start_span(
     exchange: &mut Exchange,
     ratio: Option<f64>,
     parent: &Parent,
+    ended: Option<Context>,
     target: Option<&Called>,
     request: &Request<Incoming>,
 ) -> Context {
@@ -179,6 +201,9 @@ fn start_span(
         exchange.hop.sink.clone(),
     )
     .limited(exchange.span_limits());
+    if let Some(ended) = ended {
+        span.link(ended);
+    }
     if span.is_recording() {
         describe(&mut span, exchange, parent, target, request);
     }

@@ -13,9 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 pub mod forwarded;
 pub mod request;
 
-/// Fields that never pass, besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    // First, and read before it is removed.
+/// Fields that never pass, besides those that `Connection` names. In the order of [`hop_by_hop`].
+static HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -29,6 +28,23 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     // Answered here: hyper sends the 100 when the body is first read, and the upstream gets the body at once.
     header::EXPECT,
 ];
+
+/// The place of a field in [`HOP_BY_HOP`]. Runs for every field of every message: a match on text is decided by its
+/// length nearly always.
+fn hop_by_hop(name: &HeaderName) -> Option<usize> {
+    Some(match name.as_str() {
+        "connection" => 0,
+        "keep-alive" => 1,
+        "proxy-connection" => 2,
+        "te" => 3,
+        "transfer-encoding" => 4,
+        "upgrade" => 5,
+        "proxy-authorization" => 6,
+        "http2-settings" => 7,
+        "expect" => 8,
+        _ => return None,
+    })
+}
 
 /// A protocol that may be switched to. `h2c` is not among them: its tunnel would hide requests from everything here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +130,7 @@ pub fn clean_response<B>(
 pub fn strip_hop_by_hop(headers: &mut HeaderMap, protect: &[HeaderName]) {
     let mut found: u16 = 0;
     for name in headers.keys() {
-        if let Some(at) = HOP_BY_HOP.iter().position(|known| known == name) {
+        if let Some(at) = hop_by_hop(name) {
             found |= 1 << at;
         }
     }
@@ -123,10 +139,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, protect: &[HeaderName]) {
     }
     let trailers = has_token(headers, &header::TE, "trailers");
     let mut nominated = Vec::new();
-    if let Entry::Occupied(connection) = headers.entry(header::CONNECTION) {
-        for value in connection.iter() {
-            nominated.extend(tokens(value).filter_map(|token| nominated_field(token, protect)));
-        }
+    for value in headers.get_all(header::CONNECTION) {
+        nominated.extend(tokens(value).filter_map(|token| nominated_field(token, protect)));
     }
     for (at, name) in HOP_BY_HOP.iter().enumerate() {
         if found & (1 << at) != 0 {

@@ -25,7 +25,6 @@ use tokio::time::Instant;
 
 use super::body::RequestBody;
 use super::connect::{Check, ConnectError, Connected, Connector};
-use super::stamped::Received;
 use crate::config::Address;
 use crate::telemetry::metrics::Metrics;
 
@@ -54,8 +53,6 @@ pub struct Opened {
     pub peer: Option<SocketAddr>,
     /// What was asked for.
     pub address: Address,
-    /// Receive times, where [`PoolOptions::stamp`] asks for them and the kernel gives them.
-    pub received: Option<Arc<Received>>,
 }
 
 /// Told about each connection when it opens; what it returns is dropped when that socket is closed.
@@ -69,8 +66,9 @@ pub struct PoolOptions {
     pub on_open: Option<OnOpen>,
     /// Judges each resolved address.
     pub check: Option<Check>,
-    /// Whether reads carry the kernel's receive times (TCP only).
-    pub stamp: bool,
+    /// Whether the names of a response's fields go on in the case they came in; see
+    /// [`ServeOptions::preserve_case`](super::server::ServeOptions::preserve_case) for requests.
+    pub preserve_case: bool,
     /// Where things are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -82,7 +80,7 @@ impl PoolOptions {
             limits: Arc::new(ArcSwap::from_pointee(limits)),
             on_open: None,
             check: None,
-            stamp: false,
+            preserve_case: true,
             metrics,
         }
     }
@@ -139,7 +137,7 @@ impl Pool {
     /// An empty pool. Opens nothing until asked.
     pub fn new(options: PoolOptions) -> Arc<Pool> {
         let mut http = http1::Builder::new();
-        http.preserve_header_case(true)
+        http.preserve_header_case(options.preserve_case)
             .max_buf_size(BUFFER)
             // RFC 9112 sections 5.1 and 5.2 let a proxy mend these, and apps do produce them.
             .allow_spaces_after_header_name_in_responses(true)
@@ -204,16 +202,11 @@ impl Pool {
             dns,
             connect,
         } = self.connector.connect(address, limit).await?;
-        let (socket, received) = match self.options.stamp {
-            true => socket.stamped(),
-            false => (socket, None),
-        };
         let opened = Arc::new(Opened {
             id: NEXT_OPENED.fetch_add(1, Ordering::Relaxed),
             local,
             peer,
             address: address.clone(),
-            received,
         });
         let told = self.options.on_open.as_ref().map(|tell| tell(&opened));
         let guard = (told, OpenGauge::new(&self.options.metrics));

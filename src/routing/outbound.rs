@@ -17,8 +17,6 @@ use crate::config::{Address, Config, Fault};
 /// Where a call goes instead of where the app said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// Whether hopspan speaks TLS there (`https://`).
-    pub tls: bool,
     /// Where to connect.
     pub address: Address,
     /// Put before the path of the request; empty, or begins with `/` and ends without.
@@ -254,7 +252,7 @@ fn destination(text: &str) -> Result<Destination, Advice> {
     let wrong = |why: &str| {
         Advice::new(
             format!("`{text}` is not a destination: {why}"),
-            "write http://host:port, https://host or unix:/path",
+            "write http://host:port or unix:/path",
         )
     };
     if text.starts_with("unix:") {
@@ -262,7 +260,6 @@ fn destination(text: &str) -> Result<Destination, Advice> {
             .parse()
             .map_err(|_| wrong("a unix socket needs an absolute path"))?;
         return Ok(Destination {
-            tls: false,
             address,
             path_prefix: Arc::from(""),
         });
@@ -270,9 +267,9 @@ fn destination(text: &str) -> Result<Destination, Advice> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(wrong("the scheme is missing"));
     };
-    let (tls, port) = match scheme.to_ascii_lowercase().as_str() {
-        "http" => (false, 80),
-        "https" => (true, 443),
+    let port = match scheme.to_ascii_lowercase().as_str() {
+        "http" => 80,
+        "https" => return Err(wrong("hopspan does not speak TLS to services yet")),
         other => return Err(wrong(&format!("there is no scheme `{other}`"))),
     };
     if rest.contains(['?', '#']) {
@@ -288,7 +285,6 @@ fn destination(text: &str) -> Result<Destination, Advice> {
         return Err(wrong("the path makes no sense"));
     }
     Ok(Destination {
-        tls,
         address,
         path_prefix: Arc::from(path),
     })
@@ -296,10 +292,9 @@ fn destination(text: &str) -> Result<Destination, Advice> {
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
         match &self.address {
             Address::Unix(_) => write!(f, "{}", self.address),
-            Address::Tcp { .. } => write!(f, "{scheme}://{}{}", self.address, self.path_prefix),
+            Address::Tcp { .. } => write!(f, "http://{}{}", self.address, self.path_prefix),
         }
     }
 }

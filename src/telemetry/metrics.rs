@@ -93,6 +93,8 @@ pub struct Metrics {
     pub joins_abstained: Family<Reason, Counter>,
     /// `hopspan_join_duration_seconds_sum` of time spent looking, in nanoseconds
     pub join_nanos: Counter,
+    /// `hopspan_tokens_unknown_total`: calls with a token that names no request
+    pub tokens_unknown: Counter,
     /// `hopspan_spans_total`: spans finished
     pub spans: Counter,
     /// `hopspan_export_spans_total{outcome}`
@@ -145,6 +147,7 @@ impl Metrics {
             joins: Family::default(),
             joins_abstained: Family::default(),
             join_nanos: Counter::default(),
+            tokens_unknown: Counter::default(),
             spans: Counter::default(),
             export_spans: Family::default(),
             export_failures: Family::default(),
@@ -199,6 +202,11 @@ impl Metrics {
             "hopspan_join_nanoseconds",
             "Time spent looking for parents",
             self.join_nanos.clone(),
+        );
+        registry.register(
+            "hopspan_tokens_unknown",
+            "Calls with a token that names no request",
+            self.tokens_unknown.clone(),
         );
         registry.register("hopspan_spans", "Spans finished", self.spans.clone());
         registry.register(

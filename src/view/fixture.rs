@@ -98,9 +98,14 @@ fn parse(words: &[&str], id: Vec<u8>, parent: Vec<u8>) -> Otlp {
                 "unlinked" => attribute(&mut span, span::UNLINKED, text(value)),
                 _ => attribute(&mut span, name, text(value)),
             }
-        } else if let Some(rest) = word.strip_prefix("http://") {
+        } else if let Some(target) = word.strip_prefix("http://") {
             attribute(&mut span, span::URL, text(word));
-            let authority = rest.split('/').next().unwrap();
+            // What the outbound hop writes on every joined call.
+            let told = |word: &&str| word.starts_with("evidence=") || word.starts_with("unlinked=");
+            if !rest.iter().any(told) {
+                attribute(&mut span, span::EVIDENCE, text("serial"));
+            }
+            let authority = target.split('/').next().unwrap();
             let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
             attribute(&mut span, span::SERVER_ADDRESS, text(host));
             attribute(

@@ -9,7 +9,7 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{self, Fault};
-use super::span::{ERROR_TYPE, EVIDENCE, Kind, Span, URL};
+use super::span::{ERROR_TYPE, EVIDENCE, Kind, Span, UNLINKED};
 use super::tree::{Top, Tree};
 
 /// Scope name of hopspan's own spans.
@@ -111,8 +111,8 @@ pub fn is_to_app(tree: &Tree, place: usize) -> bool {
         && below_something
         && below_server
         // What the outbound hop always writes.
-        && span.attribute(URL).is_none()
         && span.attribute(EVIDENCE).is_none()
+        && span.attribute(UNLINKED).is_none()
 }
 
 /// Whether a span counts as failed. The app's own 4xx is its answer, not a failure of the call to it.

@@ -1,10 +1,19 @@
 //! The one integration binary: a module per source module, over real sockets.
 
+mod cli;
+mod collector_faults;
 mod config;
-mod correlation;
+mod context;
+mod drain;
 mod floors;
+mod inbound;
+mod outbound;
 mod proxy;
+mod reload;
 mod routing;
+mod streaming;
 mod support;
+mod tunnels;
+mod upstream_faults;
 mod view;
 mod wrap;

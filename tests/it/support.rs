@@ -6,6 +6,7 @@
 //! - [`app`]: an HTTP server with routes that remembers what it was asked; [`client`]: a client that remembers its socket
 //! - [`raw`]: bytes as they are, for both sides: truncated, early, garbage, reset, slow
 //! - [`collector`]: an OTLP receiver (gRPC or HTTP) that can fail in the ways collectors do; [`spans`]: what it got
+//! - [`sidecar`]: hopspan itself, in this process; [`load`]: steady requests while something happens to it
 //! - [`process`]: other programs, their output and their end; [`binary`]: the compiled hopspan; [`python`]: real Django
 
 // Each test module uses a part; what none uses yet is for the next one.
@@ -16,13 +17,16 @@ pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod collector;
 pub(crate) mod journal;
+pub(crate) mod load;
 pub(crate) mod message;
 pub(crate) mod process;
 pub(crate) mod python;
 pub(crate) mod raw;
 mod self_tests;
+pub(crate) mod sidecar;
 pub(crate) mod spans;
 mod tap;
+pub(crate) mod w3c;
 
 use std::future::Future;
 use std::time::Duration;

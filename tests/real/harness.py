@@ -67,7 +67,7 @@ class Case(unittest.TestCase):
     def app(self, *command, ready="/healthz", **env):
         """The probe behind a server: `{port}` in the command is its port, which is returned."""
         port = free_port()
-        process = self.start("app", [part.format(port=port) for part in command], **env)
+        process = self.start("app", [str(part).format(port=port) for part in command], **env)
         wait_until("the app", lambda: get(f"http://127.0.0.1:{port}{ready}")[0], [process])
         return port
 

@@ -26,7 +26,7 @@ class Servers(Case):
             "uwsgi": [*uwsgi, "2", *uwsgi_rest],
         }
 
-    def exchanges(self, sidecar):
+    def exchanges(self, sidecar, early=True):
         """What every server must do alike."""
         port = sidecar.ports["inbound"]
         body = hashlib.sha256(b"seed").digest() * 32 * 1024  # 1 MiB
@@ -41,7 +41,8 @@ class Servers(Case):
         self.assertEqual((200, b""), request(port, "HEAD", "/bytes/1000/", connection=connection)[::2])
         self.assertEqual(b"line 0\nline 1\n", request(port, "GET", "/stream/?n=2&ms=5", connection=connection)[2])
         self.assertEqual(700_000, len(request(port, "GET", "/bytes/700000/", connection=connection)[2]))
-        self.assertEqual(413, request(port, "POST", "/upload-early-413/", b"x" * 3_000_000)[0])
+        if early:
+            self.assertEqual(413, request(port, "POST", "/upload-early-413/", b"x" * 3_000_000)[0])
         self.assertEqual(200, request(port, "GET", "/echo/", connection=connection)[0])
 
     def test_exchanges_pass_before_gunicorn_sync(self):
@@ -55,7 +56,9 @@ class Servers(Case):
 
     def test_exchanges_pass_before_uwsgi(self):
         tool("pyuwsgi", UWSGI)
-        self.exchanges(self.sidecar(self.app(*self.commands()["uwsgi"])))
+        # uWSGI's early answer has no length and ends with a reset: nobody can tell that it is whole, with or without
+        # hopspan.
+        self.exchanges(self.sidecar(self.app(*self.commands()["uwsgi"])), early=False)
 
     def calls(self, command, count=40, clients=4):
         """Requests whose views call a second server through hopspan, several at once. Returns (joined, calls).

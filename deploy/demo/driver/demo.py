@@ -32,8 +32,8 @@ class Interrupted(Exception):
 class Demo:
     """What runs: the viewer and the services, each with its log under target/demo."""
 
-    def __init__(self, hopspan, ports):
-        self.hopspan, self.ports = hopspan, ports
+    def __init__(self, hopspan, ports, shim=True):
+        self.hopspan, self.ports, self.shim = hopspan, ports, shim
         self.state = ROOT / "target" / ("demo" if ports.base == BASE else f"demo-{ports.base}")
         shutil.rmtree(self.state, ignore_errors=True)
         self.state.mkdir(parents=True)
@@ -91,6 +91,7 @@ class Demo:
         started = []
         for service in SERVICES:
             command = [self.hopspan, "run", "--app", f"127.0.0.1:{self.ports.of(service, 'app')}"]
+            command += [] if self.shim else ["--no-shim"]
             command += ["--config", str(self.config(service)), "--", *self.gunicorn(service)]
             process = Process(service, command, self.env(service), DEMO / "services", self.state / f"{service}.log")
             self.processes.insert(len(started), process)  # callers first, the viewer last
@@ -195,6 +196,7 @@ def arguments():
     parser.add_argument("--port", type=int, metavar="BASE", help="move every port of the demo (viewer: BASE+1 to +3)")
     parser.add_argument("--load", type=int, metavar="N", help="send N orders, compare each with a run without hopspan")
     parser.add_argument("--clients", type=int, default=32, metavar="C", help="concurrent clients of --load (32)")
+    parser.add_argument("--no-shim", action="store_true", help="join by the serial proof alone, without the Python shim")
     parser.add_argument("--preflight", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--hopspan", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -242,7 +244,7 @@ def main():
         if given.preflight:
             Ports(given.port).check()
             return 0
-        demo = Demo(given.hopspan, Ports(given.port))
+        demo = Demo(given.hopspan, Ports(given.port), not given.no_shim)
         code = run(demo, given)
     except Interrupted as stop:
         asked_for = stop.number == signal.SIGINT and not given.once and not given.load

@@ -93,6 +93,8 @@ def through_hopspan(demo, count, clients, direct):
 joins:   {joins.joined} of {joins.calls} calls joined ({100 * joins.joined / joins.calls:.2f} %), {len(joins.wrong)} wrong
 trees:   {joins.whole} of {count} orders are one whole tree"""
     )
+    for evidence, times in sorted(joins.evidence.items()):
+        print(f"         by {evidence}: {times}")
     for reason, times in sorted(joins.reasons.items()):
         print(f"         without a parent: {times} ({reason})")
     complaints = run.failures + direct.failures + different + joins.wrong + joins.missing
@@ -109,7 +111,7 @@ class Joins:
     def __init__(self, wanted, found, spans):
         self.calls = sum(order.calls for order in wanted)
         self.joined, self.whole = 0, 0
-        self.wrong, self.missing, self.reasons = [], [], {}
+        self.wrong, self.missing, self.reasons, self.evidence = [], [], {}, {}
         by_id = {span.id: span for span in spans}
         for order in wanted:
             mine = found.get(order.id, [])
@@ -129,3 +131,4 @@ class Joins:
         # An outbound call: its parent is the same service's span towards the app, known by something else than a header.
         if parent and parent.service == span.service and span.evidence not in (None, "header"):
             self.joined += 1
+            self.evidence[span.evidence] = self.evidence.get(span.evidence, 0) + 1

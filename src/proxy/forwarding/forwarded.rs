@@ -4,6 +4,7 @@
 //! an untrusted client sent in these fields must not reach it, in no spelling: WSGI makes the same variable of
 //! `X-Forwarded-For`, `X_Forwarded_For` and (some servers) `X.Forwarded.For`, so names are compared folded.
 
+use std::io::Write;
 use std::net::IpAddr;
 
 use bytes::{BufMut, BytesMut};
@@ -19,16 +20,20 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// app that prefers it would otherwise take the load balancer that knows only `X-Forwarded-For` for the client.
 pub fn add(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str, trusted: bool) {
     let peer = peer.to_canonical();
-    let had_forwarded = headers.contains_key(header::FORWARDED);
-    drop_untrusted(headers, trusted);
+    // Most requests have none of these fields: then nothing is looked for below.
+    let some = headers.keys().any(|name| tells_who_called(name.as_str()));
+    let had_forwarded = some && headers.contains_key(header::FORWARDED);
+    if some {
+        drop_untrusted(headers, trusted);
+    }
     append_for(headers, peer);
     if had_forwarded {
         append_forwarded(headers, peer, scheme);
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
+    if !some || !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
-    if !headers.contains_key(X_FORWARDED_HOST)
+    if (!some || !headers.contains_key(X_FORWARDED_HOST))
         && let Some(host) = headers.get(header::HOST).cloned()
     {
         headers.insert(X_FORWARDED_HOST, host);
@@ -84,11 +89,20 @@ fn folded_starts(name: &str, wanted: &str) -> bool {
 }
 
 fn append_for(headers: &mut HeaderMap, peer: IpAddr) {
-    let mut value = BytesMut::with_capacity(64);
-    join(&mut value, headers, &X_FORWARDED_FOR);
-    // Writing to BytesMut grows it and cannot fail.
-    let _ = std::fmt::write(&mut value, format_args!("{peer}"));
-    set(headers, X_FORWARDED_FOR, value);
+    // Longer than any address; one allocation of the exact size follows.
+    let mut room = [0; 48];
+    let mut rest = room.as_mut_slice();
+    let _ = write!(rest, "{peer}");
+    let unused = rest.len();
+    let text = room.get(..room.len() - unused).unwrap_or_default();
+    if headers.contains_key(X_FORWARDED_FOR) {
+        let mut value = BytesMut::with_capacity(128);
+        join(&mut value, headers, &X_FORWARDED_FOR);
+        value.put_slice(text);
+        set(headers, X_FORWARDED_FOR, value);
+    } else if let Ok(value) = HeaderValue::from_bytes(text) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
 }
 
 fn append_forwarded(headers: &mut HeaderMap, peer: IpAddr, scheme: &str) {

@@ -17,6 +17,14 @@ fn names(headers: &HeaderMap) -> Vec<&str> {
 }
 
 #[test]
+fn the_two_lists_of_hop_by_hop_fields_agree() {
+    for (at, name) in HOP_BY_HOP.iter().enumerate() {
+        assert_eq!(hop_by_hop(name), Some(at), "{name}");
+    }
+    assert_eq!(hop_by_hop(&header::HOST), None);
+}
+
+#[test]
 fn hop_by_hop_fields_go_and_others_stay() {
     let mut headers = headers(&[
         ("host", "a"),

@@ -42,8 +42,8 @@ fn destinations_are_taken_apart() {
     for (text, shown) in [
         ("http://payment:8080", "http://payment:8080"),
         ("http://payment", "http://payment:80"),
-        ("HTTPS://api.example/", "https://api.example:443"),
-        ("https://[::1]:8443/base/v1/", "https://[::1]:8443/base/v1"),
+        ("HTTP://api.example/", "http://api.example:80"),
+        ("http://[::1]:8443/base/v1/", "http://[::1]:8443/base/v1"),
         ("unix:/run/payment.sock", "unix:/run/payment.sock"),
     ] {
         assert_eq!(destination(text).unwrap().to_string(), shown);
@@ -51,6 +51,7 @@ fn destinations_are_taken_apart() {
     for (text, why) in [
         ("payment:8080", "scheme is missing"),
         ("ftp://x", "no scheme `ftp`"),
+        ("https://x", "does not speak TLS"),
         ("unix:x", "absolute path"),
         ("http://", "host"),
         ("http://x:y", "port"),

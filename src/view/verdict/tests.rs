@@ -322,7 +322,7 @@ fn a_successful_call_more_does_not_change_the_culprit() {
                 start_unix_nanos: ok.end_unix_nanos,
                 end_unix_nanos: ok.end_unix_nanos + 5,
                 status: crate::view::span::Status::Unset,
-                attributes: vec![(URL.into(), "http://cache/".into())],
+                attributes: vec![(crate::view::span::EVIDENCE.into(), "serial".into())],
                 events: Vec::new(),
                 links: Vec::new(),
             };

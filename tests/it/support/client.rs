@@ -98,4 +98,14 @@ impl Request {
         let _ = peer.try_write(self.bytes()).await;
         peer.response_to(&self.method).await
     }
+
+    /// Connects, where refusal is an outcome.
+    pub(crate) async fn connect(&self) -> std::io::Result<Peer> {
+        raw::try_connect(self.address).await
+    }
+
+    /// Reads the answer to this request; None if the connection ended before a head.
+    pub(crate) async fn try_answer(&self, peer: &mut Peer) -> Option<Response> {
+        peer.try_response_to(&self.method).await
+    }
 }

@@ -39,6 +39,12 @@ impl<T: Clone + Debug> Journal<T> {
         self.length.send_replace(items.len());
     }
 
+    /// Forgets all.
+    pub(crate) fn clear(&self) {
+        self.items.lock().unwrap().clear();
+        self.length.send_replace(0);
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         *self.length.borrow()

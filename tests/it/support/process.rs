@@ -75,7 +75,9 @@ impl Process {
             // Its last words come before its end; but what it left behind may hold the pipes for ever.
             let (tell_read, all_read) = mpsc::channel::<()>();
             std::thread::spawn(move || {
-                readers.map(|reader| reader.join().unwrap());
+                for reader in readers {
+                    reader.join().unwrap();
+                }
                 drop(tell_read);
             });
             let _ = all_read.recv_timeout(std::time::Duration::from_millis(500));

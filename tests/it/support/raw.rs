@@ -24,11 +24,14 @@ pub(crate) struct Peer {
 
 /// Connects.
 pub(crate) async fn connect(address: SocketAddr) -> Peer {
-    let stream = within("a connection", TcpStream::connect(address)).await;
-    Peer::over(
-        stream.unwrap_or_else(|error| panic!("connect to {address}: {error}")),
-        0,
-    )
+    let connected = try_connect(address).await;
+    connected.unwrap_or_else(|error| panic!("connect to {address}: {error}"))
+}
+
+/// Connects, where refusal is an outcome.
+pub(crate) async fn try_connect(address: SocketAddr) -> std::io::Result<Peer> {
+    let stream = within("a connection", TcpStream::connect(address)).await?;
+    Ok(Peer::over(stream, 0))
 }
 
 /// Sends bytes on a new connection and reads one response.
@@ -80,14 +83,10 @@ impl Peer {
 
     /// Reads once into the buffer; false at the end of the stream, or when it was reset.
     pub(crate) async fn fill(&mut self) -> bool {
-        let mut piece = [0; 65536];
-        match within("bytes", self.stream.read(&mut piece)).await {
-            Ok(0) | Err(_) => false,
-            Ok(count) => {
-                self.buffer.extend_from_slice(&piece[..count]);
-                true
-            }
-        }
+        // Not an array: it would make every future around this one as large.
+        self.buffer.reserve(65536);
+        let read = self.stream.read_buf(&mut self.buffer);
+        matches!(within("bytes", read).await, Ok(count) if count > 0)
     }
 
     /// Reads a message head, or None if the other side closes before it is whole.
@@ -137,6 +136,29 @@ impl Peer {
         }
     }
 
+    /// Whatever comes next; None at the end.
+    pub(crate) async fn some(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.is_empty() && !self.fill().await {
+            return None;
+        }
+        Some(std::mem::take(&mut self.buffer))
+    }
+
+    /// Reads until the other side closes, and keeps only the count.
+    pub(crate) async fn skip(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(bytes) = self.some().await {
+            count += bytes.len();
+        }
+        count
+    }
+
+    /// The socket itself, for a protocol of its own. Nothing may have been read ahead.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert!(self.buffer.is_empty(), "read ahead: {:?}", self.unread());
+        self.stream
+    }
+
     /// Reads until the other side closes.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.fill().await {}
@@ -150,7 +172,7 @@ impl Peer {
 
     /// Waits until the other side closes, for as long as that takes, and answers nothing.
     pub(crate) async fn hang(&mut self) {
-        let mut piece = [0; 65536];
+        let mut piece = vec![0; 65536];
         while self
             .stream
             .read(&mut piece)
@@ -166,13 +188,19 @@ impl Peer {
 
     /// Reads one response; interim (1xx) ones are skipped, except 101.
     pub(crate) async fn response_to(&mut self, method: &str) -> Response {
+        let response = self.try_response_to(method).await;
+        response.unwrap_or_else(|| panic!("closed before an answer; had {:?}", self.unread()))
+    }
+
+    /// Reads one response; None if the connection ended before a head.
+    pub(crate) async fn try_response_to(&mut self, method: &str) -> Option<Response> {
         loop {
-            let head = self.head().await;
+            let head = self.try_head().await?;
             let status = head.status();
             if status / 100 == 1 && status != 101 {
                 continue;
             }
-            return message::read_response(self, head, method).await;
+            return Some(message::read_response(self, head, method).await);
         }
     }
 

@@ -1,0 +1,198 @@
+"""What a request starts works for it too: threads, tasks of thread pools, gevent's own threads.
+
+Only hopspan's one variable is handed on: a copied context would show the app's other variables (Flask's request,
+say) where they were not visible before.
+
+Work that runs on its own may outlive the request and serve others; a worker that the first request happened to
+start is the usual case. So it stops working for its request as soon as it takes orders from anybody else:
+
+* an item of a queue into which not all came from that same request (LIFO queues are pools of connections: not orders);
+* a thread that waits on a condition in code of its own, which is a hand-made queue.
+
+A forked process works for nobody. What is not seen: `queue.SimpleQueue` and gevent's queues, which are written in C,
+and a worker woken by an event.
+"""
+
+import os
+import sys
+
+from . import cause
+from .hooks import replace, trouble
+
+ATTRIBUTE = "_hopspan_request"
+#: Modules whose waits on conditions say nothing: they wait for what they, or the queue rule, account for.
+_PLUMBING = ("threading", "queue", "concurrent.futures._base", "concurrent.futures.thread", "multiprocessing.pool")
+
+
+def forget_in_forks():
+    register = getattr(os, "register_at_fork", None)
+    if register is not None:
+        register(after_in_child=lambda: cause.use(None))
+
+
+# Threads
+
+
+def start(original):
+    def start(self, *args, **kwargs):
+        try:
+            vars(self)[ATTRIBUTE] = cause.current()
+        except Exception:
+            trouble("starting a thread")
+        return original(self, *args, **kwargs)
+
+    return start
+
+
+def bootstrap_inner(original):
+    def _bootstrap_inner(self, *args, **kwargs):
+        try:
+            request = vars(self).pop(ATTRIBUTE, None)
+            # Also None, said aloud: a greenlet that plays a thread must not ask its spawner.
+            cause.use(None if request is None else cause.Handed(request, thread=True))
+        except Exception:
+            trouble("a new thread")
+        return original(self, *args, **kwargs)
+
+    return _bootstrap_inner
+
+
+def wait(original):
+    def wait(self, *args, **kwargs):
+        try:
+            handed = cause.handed()
+            if handed is not None and handed.thread:
+                caller = sys._getframe(1)
+                if caller.f_code.co_name == "wait_for":
+                    caller = caller.f_back
+                if caller.f_globals.get("__name__") not in _PLUMBING:
+                    cause.use(None)
+        except Exception:
+            trouble("waiting on a condition")
+        return original(self, *args, **kwargs)
+
+    return wait
+
+
+def threading(module):
+    replace(module.Thread, "start", start)
+    replace(module.Thread, "_bootstrap_inner", bootstrap_inner)
+    replace(module.Condition, "wait", wait)
+
+
+# Pools
+
+
+class Carried:
+    """A function that a pool runs for the request that gave it."""
+
+    __slots__ = ("function", "request")
+
+    def __init__(self, function, request):
+        self.function = function
+        self.request = request
+
+    def __call__(self, *args, **kwargs):
+        former = cause.use(cause.Handed(self.request))
+        try:
+            return self.function(*args, **kwargs)
+        finally:
+            cause.put_back(former)
+
+
+def hand_over(original):
+    """For methods of pools: the first argument is the function to run."""
+
+    def hand_over(*args, **kwargs):
+        try:
+            request = cause.current()
+            if request is None or len(args) < 2:
+                former = None
+            else:
+                args = (args[0], Carried(args[1], request)) + args[2:]
+                former = cause.use(None)  # a thread that the pool starts now is not this request's
+        except Exception:
+            trouble("a pool")
+            former = None
+        try:
+            return original(*args, **kwargs)
+        finally:
+            if former is not None:
+                cause.put_back(former)
+
+    return hand_over
+
+
+def alone(original):
+    """For what starts threads that serve everybody."""
+
+    def alone(*args, **kwargs):
+        former = cause.use(None)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            cause.put_back(former)
+
+    return alone
+
+
+def thread_pool(module):
+    """multiprocessing's pool of threads inherits its methods from the pool of processes, which gets no token."""
+    pool = module.ThreadPool
+    replace(pool, "__init__", alone)
+    for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
+        if name not in vars(pool):
+            setattr(pool, name, hand_over(getattr(pool, name)))
+
+
+# Queues
+
+
+def put(original):
+    def put(self, *args, **kwargs):
+        try:
+            request = cause.current()
+            # One request, or None once there were several or none.
+            if vars(self).setdefault(ATTRIBUTE, request) is not request:
+                vars(self)[ATTRIBUTE] = None
+        except Exception:
+            trouble("a queue")
+        return original(self, *args, **kwargs)
+
+    return put
+
+
+def get(original):
+    def get(self, *args, **kwargs):
+        item = original(self, *args, **kwargs)
+        try:
+            handed = cause.handed()
+            if handed is not None and type(self).__name__ != "LifoQueue":
+                if vars(self).get(ATTRIBUTE) is not handed.request:
+                    cause.use(None)
+        except Exception:
+            trouble("a queue")
+        return item
+
+    return get
+
+
+def queue(module):
+    replace(module.Queue, "put", put)
+    replace(module.Queue, "get", get)
+
+
+def asyncio_queue(module):
+    replace(module.Queue, "put_nowait", put)
+    replace(module.Queue, "get_nowait", get)
+
+
+HOOKS = {
+    "threading": threading,
+    "queue": queue,
+    "asyncio.queues": asyncio_queue,
+    "concurrent.futures.thread": lambda module: replace(module.ThreadPoolExecutor, "submit", hand_over),
+    "multiprocessing.pool": thread_pool,
+    "gevent.threadpool": lambda module: replace(module.ThreadPool, "spawn", hand_over),
+    **cause.HOOKS,
+}

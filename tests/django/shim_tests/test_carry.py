@@ -1,0 +1,274 @@
+"""What a request starts works for it, until it works for others."""
+
+import asyncio
+import contextvars
+import os
+import queue
+import threading
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+
+from .test_outbound import by_requests
+from .world import new_token, new_url, serving, tokens_of
+
+
+def run_thread(thread):
+    thread.start()
+    thread.join()
+
+
+class Threads(unittest.TestCase):
+    def setUp(self):
+        self.url, self.token = new_url(), new_token()
+
+    def seen(self):
+        return tokens_of(self.url)
+
+    def call(self, *_):
+        by_requests(self.url)
+
+    def test_a_thread(self):
+        for daemon in (False, True):
+            with serving(self.token):
+                run_thread(threading.Thread(target=self.call, daemon=daemon))
+            self.assertEqual(self.seen(), [[self.token]])
+
+    def test_a_subclass_with_its_own_run_and_a_timer(self):
+        outer = self
+
+        class Own(threading.Thread):
+            def run(self):
+                outer.call()
+
+        with serving(self.token):
+            run_thread(Own())
+            run_thread(threading.Timer(0, self.call))
+        self.assertEqual(self.seen(), [[self.token]] * 2)
+
+    def test_a_thread_of_a_thread(self):
+        with serving(self.token):
+            run_thread(threading.Thread(target=lambda: run_thread(threading.Thread(target=self.call))))
+        self.assertEqual(self.seen(), [[self.token]])
+
+    def test_a_thread_that_outlives_its_request_says_so(self):
+        go = threading.Event()
+        thread = threading.Thread(target=lambda: (go.wait(), self.call()))
+        with serving(self.token):
+            thread.start()
+        go.set()
+        thread.join()
+        self.assertEqual(self.seen(), [[self.token + ";ended"]])
+
+    def test_a_thread_started_outside(self):
+        run_thread(threading.Thread(target=self.call))
+        self.assertEqual(self.seen(), [[]])
+
+    def test_nothing_of_the_app_is_handed_on(self):
+        own, seen = contextvars.ContextVar("own", default="default"), []
+        own.set("set")
+        with serving(self.token), ThreadPoolExecutor(1) as pool:
+            run_thread(threading.Thread(target=lambda: seen.append(own.get())))
+            pool.submit(lambda: seen.append(own.get())).result()
+        self.assertEqual(seen, ["default", "default"])
+
+    def test_no_thread_keeps_a_trace_of_it(self):
+        with serving(self.token):
+            thread = threading.Thread(target=self.call)
+            before = set(vars(thread))
+            run_thread(thread)
+        self.assertLessEqual(set(vars(thread)), before)
+        self.seen()
+
+    def test_work_after_a_barrier_and_a_result_is_still_the_requests(self):
+        barrier = threading.Barrier(3)
+
+        def work(pool):
+            barrier.wait()
+            pool.submit(self.call).result()
+            self.call()
+
+        with serving(self.token), ThreadPoolExecutor(2) as pool:
+            threads = [threading.Thread(target=work, args=(pool,)) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        self.assertEqual(self.seen(), [[self.token]] * 6)
+
+
+class Pools(unittest.TestCase):
+    def setUp(self):
+        self.url, self.token = new_url(), new_token()
+
+    def call(self, *_):
+        by_requests(self.url)
+
+    def test_every_way_to_give_work(self):
+        with ThreadPoolExecutor(3) as pool, ThreadPool(3) as other:
+            ways = [
+                lambda: pool.submit(self.call).result(),
+                lambda: list(pool.map(self.call, range(1))),
+                lambda: other.apply(self.call),
+                lambda: other.apply_async(self.call).get(),
+                lambda: other.map(self.call, range(1)),
+                lambda: other.starmap(self.call, [(1, 2)]),
+                lambda: list(other.imap(self.call, range(1))),
+                lambda: list(other.imap_unordered(self.call, range(1))),
+            ]
+            for way in ways:
+                with serving(self.token):
+                    way()
+                self.assertEqual(tokens_of(self.url), [[self.token]])
+                way()
+                self.assertEqual(tokens_of(self.url), [[]])
+
+    def test_a_pool_that_a_request_made_serves_others(self):
+        for make in (ThreadPoolExecutor, ThreadPool):
+            with serving(self.token) as first:
+                pool = make(1)
+                submit = pool.submit if make is ThreadPoolExecutor else lambda work: pool.apply_async(work)
+                done = submit(self.call)
+                (done.result if make is ThreadPoolExecutor else done.get)()
+                others = []
+                thread = threading.Thread(target=lambda: others.append(self.for_another(submit)))
+                from hopspan_shim import cause
+
+                former = cause.use(None)  # another request's thread, not the first's
+                run_thread(thread)
+                cause.put_back(former)
+                self.assertFalse(first.ended)
+            self.assertEqual(tokens_of(self.url), [[self.token], others[0], []])
+            pool.shutdown() if make is ThreadPoolExecutor else pool.terminate()
+
+    def for_another(self, submit):
+        token = new_token()
+        with serving(token):
+            future = submit(self.call)
+            (future.result if hasattr(future, "result") else future.get)()
+        future = submit(self.call)
+        (future.result if hasattr(future, "result") else future.get)()
+        return [token]
+
+    def test_results_and_errors_come_back(self):
+        with serving(self.token), ThreadPoolExecutor(1) as pool:
+            self.assertEqual(pool.submit(lambda a, b=0: (a, b), 1, b=2).result(), (1, 2))
+            with self.assertRaises(KeyError):
+                pool.submit({}.__getitem__, "x").result()
+            with self.assertRaises(TypeError):
+                pool.submit()
+
+
+class Orders(unittest.TestCase):
+    """Workers that a request happened to start, and that work for all."""
+
+    def setUp(self):
+        self.url, self.token = new_url(), new_token()
+
+    def worker(self, orders):
+        while True:
+            order = orders.get()
+            if order is None:
+                return
+            by_requests(self.url + "?" + order)
+
+    def test_a_worker_started_by_a_request_that_serves_all(self):
+        orders = queue.Queue()
+        with serving(self.token):
+            thread = threading.Thread(target=self.worker, args=(orders,), daemon=True)
+            thread.start()
+            from hopspan_shim import cause
+
+            former = cause.use(None)
+            orders.put("from-another")
+            orders.put(None)
+            cause.put_back(former)
+            thread.join()
+        self.assertEqual(tokens_of(self.url), [[]])
+
+    def test_workers_that_serve_one_request(self):
+        for kind in (queue.Queue, queue.LifoQueue, queue.PriorityQueue):
+            with serving(self.token):
+                orders = kind()
+                for order in ("1", "2", "3"):
+                    orders.put(order)
+                threads = [threading.Thread(target=self.drain, args=(orders,)) for _ in range(2)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+            self.assertEqual(tokens_of(self.url), [[self.token]] * 3)
+
+    def drain(self, orders):
+        while True:
+            try:
+                by_requests(self.url + "?" + orders.get_nowait())
+            except queue.Empty:
+                return
+
+    def test_a_hand_made_queue(self):
+        items, filled = [], threading.Condition()
+
+        def work(wait):
+            with filled:
+                wait()
+                items.pop()
+            by_requests(self.url)
+
+        for wait in (lambda: items or filled.wait(), lambda: filled.wait_for(lambda: items)):
+            with serving(self.token):
+                thread = threading.Thread(target=work, args=(wait,))
+                thread.start()
+                with filled:
+                    filled.wait_for(lambda: True)
+                while not filled._waiters:
+                    pass
+                with filled:
+                    items.append(1)
+                    filled.notify()
+                thread.join()
+            self.assertEqual(tokens_of(self.url), [[]])
+
+    def test_the_request_itself_may_wait_for_anything(self):
+        answers, filled = queue.Queue(), threading.Condition()
+        answers.put("from nobody")
+        with serving(self.token):
+            answers.get()
+            with filled:
+                filled.wait(0)
+            by_requests(self.url)
+        self.assertEqual(tokens_of(self.url), [[self.token]])
+
+    def test_an_asyncio_worker_that_serves_all(self):
+        async def run():
+            orders = asyncio.Queue()
+
+            async def work():
+                while True:
+                    await orders.get()
+                    await asyncio.get_running_loop().run_in_executor(None, by_requests, self.url)
+                    orders.task_done()
+
+            with serving(self.token):
+                worker = asyncio.get_running_loop().create_task(work())
+                orders.put_nowait(1)  # by the request itself: still its own
+                await orders.join()
+                self.assertEqual(tokens_of(self.url), [[self.token]])
+                with serving(new_token()):  # another request's order
+                    orders.put_nowait(2)
+                await orders.join()
+                self.assertEqual(tokens_of(self.url), [[]])
+            worker.cancel()
+
+        asyncio.run(run())
+
+    def test_a_fork_works_for_nobody(self):
+        with serving(self.token):
+            child = os.fork()
+            if child == 0:
+                from hopspan_shim import cause
+
+                os._exit(0 if cause.current() is None else 1)
+            self.assertEqual(os.waitpid(child, 0)[1], 0)
+            by_requests(self.url)
+        self.assertEqual(tokens_of(self.url), [[self.token]])

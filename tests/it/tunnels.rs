@@ -1,0 +1,180 @@
+//! Upgraded connections and CONNECT: bytes pass both ways, a span covers the whole time, a stop does not wait for ever.
+
+use futures_util::{SinkExt, StreamExt};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use serde_json::json;
+
+use crate::support::{collector, eventually, raw, sidecar, within};
+
+/// A WebSocket server that says every message back.
+async fn websocket() -> raw::Server {
+    raw::server(|mut peer| async move {
+        let head = peer.head().await;
+        assert_eq!(head.one("upgrade"), Some("websocket"));
+        let accept = derive_accept_key(head.one("sec-websocket-key").unwrap().as_bytes());
+        peer.write(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        ))
+        .await;
+        let mut socket =
+            WebSocketStream::from_raw_socket(peer.into_stream(), Role::Server, None).await;
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_close() || socket.send(message).await.is_err() {
+                break;
+            }
+        }
+        let _ = socket.close(None).await;
+    })
+    .await
+}
+
+/// Says back what it hears, byte by byte.
+async fn echo() -> raw::Server {
+    raw::server(|mut peer| async move {
+        while let Some(bytes) = peer.some().await {
+            if !peer.try_write(bytes).await {
+                break;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_websocket_talks_through_the_inbound_hop() {
+    let app = websocket().await;
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(app.address).collector(&collector).run().await;
+    let url = format!("ws://{}/chat?room=1", hopspan.inbound);
+    let connecting = tokio_tungstenite::connect_async(url);
+    let (mut socket, answer) = within("the handshake", connecting).await.unwrap();
+    assert_eq!(answer.status(), 101);
+    hopspan.until("hopspan_tunnels", 1.0).await;
+    for round in 0..100 {
+        let message = Message::text(format!("{round} {}", "x".repeat(round * 100)));
+        socket.send(message.clone()).await.unwrap();
+        let back = within("the message back", socket.next()).await.unwrap();
+        assert_eq!(back.unwrap(), message);
+    }
+    assert_eq!(
+        collector.spans.len(),
+        0,
+        "the span lasts as long as the tunnel"
+    );
+    socket.close(None).await.unwrap();
+    while let Some(Ok(_)) = socket.next().await {}
+    drop(socket);
+    let spans = collector.spans(2).await;
+    for span in &spans {
+        assert_eq!(span.attr("http.response.status_code"), "101", "{span:?}");
+        assert!(!span.failed(), "{span:?}");
+    }
+    eventually("no socket left", || app.open() == 0).await;
+    hopspan.until("hopspan_tunnels", 0.0).await;
+}
+
+#[tokio::test]
+async fn an_app_that_refuses_to_upgrade_is_heard() {
+    let app = raw::server(|mut peer| async move {
+        peer.head().await;
+        peer.write("HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\n\r\nno")
+            .await;
+        peer.hang().await;
+    })
+    .await;
+    let hopspan = sidecar::to(app.address).run().await;
+    let answer = raw::exchange(
+        hopspan.inbound,
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    )
+    .await;
+    assert_eq!((answer.status, &*answer.text()), (426, "no"));
+}
+
+#[tokio::test]
+async fn connect_opens_a_tunnel_with_a_span() {
+    let service = echo().await;
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(raw::closed_port())
+        .collector(&collector)
+        .run()
+        .await;
+    let to = service.address;
+    let mut peer = raw::connect(hopspan.outbound).await;
+    // Bytes right behind the request belong to the tunnel.
+    peer.write(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\nfirst"))
+        .await;
+    let answer = peer.response_to("CONNECT").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-length"), None);
+    assert_eq!(peer.exactly(5).await, b"first");
+    let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    peer.write(&bytes).await;
+    assert!(peer.exactly(bytes.len()).await == bytes);
+    // One side done, the other still talks.
+    peer.write("last").await;
+    peer.half_close().await;
+    assert_eq!(peer.rest().await, b"last");
+    let span = collector.spans(1).await.remove(0);
+    assert_eq!((span.kind, span.failed()), ("CLIENT", false), "{span:?}");
+    assert_eq!(span.name, "CONNECT");
+    assert_eq!(span.attr("server.port"), to.port().to_string());
+    eventually("no socket left", || service.open() == 0).await;
+}
+
+#[tokio::test]
+async fn connect_to_nobody_is_502_with_a_failed_span() {
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(raw::closed_port())
+        .collector(&collector)
+        .run()
+        .await;
+    let to = raw::closed_port();
+    let mut peer = raw::connect(hopspan.outbound).await;
+    peer.write(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n"))
+        .await;
+    let answer = peer.response().await;
+    assert_eq!(
+        (answer.status, answer.proxy_error()),
+        (502, Some("connection_refused"))
+    );
+    assert!(collector.spans(1).await[0].failed());
+}
+
+#[tokio::test]
+async fn a_tunnel_whose_peer_resets_ends_on_both_sides() {
+    let service = raw::server(|mut peer| async move {
+        peer.some().await;
+        peer.reset();
+    })
+    .await;
+    let hopspan = sidecar::to(raw::closed_port()).run().await;
+    let to = service.address;
+    let mut peer = raw::connect(hopspan.outbound).await;
+    peer.write(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n"))
+        .await;
+    assert_eq!(peer.response_to("CONNECT").await.status, 200);
+    peer.write("x").await;
+    peer.closed().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_tunnels_at_the_drain_deadline() {
+    let service = echo().await;
+    let hopspan = sidecar::to(raw::closed_port())
+        .set("timeouts.drain", json!("300ms"))
+        .run()
+        .await;
+    let to = service.address;
+    let mut peer = raw::connect(hopspan.outbound).await;
+    peer.write(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n"))
+        .await;
+    assert_eq!(peer.response_to("CONNECT").await.status, 200);
+    within("the stop", hopspan.stop()).await;
+    peer.closed().await;
+}

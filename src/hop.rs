@@ -9,6 +9,7 @@ pub mod error;
 pub mod exchange;
 pub mod inbound;
 pub mod outbound;
+pub mod startup;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::trace::{Context, semconv};
 use error::ExchangeError;
 use exchange::Exchange;
 use hyper::upgrade::OnUpgrade;
+use startup::Startup;
 use upgrade::Connected;
 
 /// Everything both directions share. One per sidecar.
@@ -54,6 +56,8 @@ pub struct Hop {
     pub sink: Arc<dyn Sink>,
     /// hopspan's own counters.
     pub metrics: Arc<Metrics>,
+    /// Whether the app may still be starting (wrap mode).
+    pub startup: Startup,
     /// Limits new traces per second, where configured.
     pub limiter: RateLimiter,
     /// Fires when tunnels must end.
@@ -230,7 +234,11 @@ impl Hop {
         };
         let mut retrying = false;
         loop {
-            let (mut pooled, upstream) = checkout(pool, &plan.upstreams, retrying).await?;
+            let connect = || checkout(pool, &plan.upstreams, retrying);
+            let (mut pooled, upstream) = match direction {
+                Direction::Inbound => self.startup.patiently(connect).await?,
+                Direction::Outbound => connect().await?,
+            };
             self.prepare(exchange, direction, plan, &pooled, &mut request);
             let spare = if pooled.is_reused() {
                 replayable(&request)

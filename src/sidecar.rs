@@ -17,6 +17,7 @@ use crate::admin::{Desk, Door, Subject};
 use crate::config::{Address, Config, ConfigErrors};
 use crate::correlation::{self, Correlator};
 use crate::export;
+use crate::hop::startup::Startup;
 use crate::hop::{Direction, Hop, Side};
 use crate::proxy::listener::{self, BindError, Listener};
 use crate::proxy::server::{Handler, ServeOptions};
@@ -117,6 +118,7 @@ impl Sidecar {
         };
 
         let limits = parts::Limits::of(&table.load());
+        let startup = Startup::new(options.child.is_some());
         let correlator = Correlator::new(
             metrics.clone(),
             correlation::Options {
@@ -136,6 +138,7 @@ impl Sidecar {
             correlator: correlator.clone(),
             sink: queue.clone(),
             metrics: metrics.clone(),
+            startup,
             limiter: RateLimiter::new(),
             cut: CancellationToken::new(),
             tunnels: TaskTracker::new(),
@@ -270,6 +273,7 @@ impl Running {
     /// First half of a stop: not ready, inbound accepts no more and drains. Outbound still serves the app.
     pub async fn drain_inbound(&self, deadline: Instant) -> bool {
         self.state.draining.store(true, Ordering::Release);
+        self.hop.startup.end();
         let drained = self.inbound.drain(deadline).await;
         self.hop.tunnels.close();
         let tunnels = tokio::time::timeout_at(deadline, self.hop.tunnels.wait())

@@ -48,7 +48,7 @@ pub fn drain(admin: &Address, wait: Duration) -> ExitCode {
 /// `hopspan health`: 0 if ready.
 pub fn health(status: &Address) -> ExitCode {
     finish(status, ask(Method::GET, status, "/readyz"), |answer| {
-        print!("{answer}")
+        print!("{answer}");
     })
 }
 

@@ -26,6 +26,9 @@ pub async fn tell(
         eprint!("{}", told.text());
         return;
     }
+    for note in &told.notes {
+        tracing::warn!("{note}");
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         generation = told.generation,

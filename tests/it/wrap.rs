@@ -11,6 +11,7 @@ use hopspan::wrap::{Child, Signals, WrapOptions, is_ancestor};
 use crate::support::eventually;
 use crate::support::process::{Process, signal_process, stat};
 
+mod command;
 mod terminal;
 
 const COMMAND: &str = "HOPSPAN_TEST_WRAP_COMMAND";

@@ -1,8 +1,11 @@
 //! The compiled `hopspan`, as a user runs it.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::process::Process;
+use super::sidecar::Builder;
 
 /// The command, with nothing of this shell's settings for hopspan or OpenTelemetry.
 pub(crate) fn command<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
@@ -43,5 +46,50 @@ pub(crate) async fn outcome(command: Command) -> Outcome {
         code,
         stdout: process.stdout(),
         stderr: process.stderr(),
+    }
+}
+
+/// A running `hopspan run`.
+pub(crate) struct Serving {
+    pub(crate) process: Process,
+    pub(crate) inbound: SocketAddr,
+    pub(crate) outbound: SocketAddr,
+    pub(crate) status: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    /// Its config file.
+    pub(crate) file: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+/// `hopspan run --config ... -- wrapped`, to be changed before it starts. The folder holds the config.
+pub(crate) fn wrapping_command(config: &Builder, wrapped: &[&str]) -> (tempfile::TempDir, Command) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hopspan.yaml");
+    std::fs::write(&file, config.text()).unwrap();
+    let mut command = command(["run", "--config", file.to_str().unwrap()]);
+    if !wrapped.is_empty() {
+        command.arg("--").args(wrapped);
+    }
+    (folder, command)
+}
+
+/// Runs `hopspan run` with a config and a command (none: beside a running app), until it serves.
+pub(crate) async fn wrapping(config: &Builder, wrapped: &[&str]) -> Serving {
+    let (folder, command) = wrapping_command(config, wrapped);
+    let process = Process::start(command);
+    let line = process.line("hopspan serves").await;
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let address = |name: &str| {
+        let text = event[name].as_str().unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    Serving {
+        inbound: address("inbound"),
+        outbound: address("outbound"),
+        status: address("status"),
+        admin: address("admin"),
+        file: folder.path().join("hopspan.yaml"),
+        process,
+        _folder: folder,
     }
 }

@@ -45,15 +45,30 @@ pub(crate) struct Builder {
     announces: &'static str,
 }
 
-/// gunicorn with one sync worker, unless `args` say otherwise.
+/// gunicorn with one sync worker, as a command without its address.
+pub(crate) fn gunicorn_command() -> Vec<String> {
+    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+    vec![
+        text(venv().join("bin/gunicorn")),
+        "--config".to_owned(),
+        text(root().join("tests/django/gunicorn.conf.py")),
+        "--chdir".to_owned(),
+        text(root().join("tests/django")),
+        "probe.wsgi".to_owned(),
+    ]
+}
+
+/// gunicorn with one sync worker, unless `args` say otherwise, on any port.
 pub(crate) fn gunicorn() -> Builder {
-    let mut command = Command::new(venv().join("bin/gunicorn"));
-    command
-        .arg("--config")
-        .arg(root().join("tests/django/gunicorn.conf.py"))
-        .arg("--chdir")
-        .arg(root().join("tests/django"))
-        .args(["--bind", "127.0.0.1:0", "probe.wsgi"]);
+    gunicorn_at(([127, 0, 0, 1], 0).into())
+}
+
+/// [`gunicorn`] at an address.
+pub(crate) fn gunicorn_at(address: SocketAddr) -> Builder {
+    let words = gunicorn_command();
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command.arg("--bind").arg(address.to_string());
     Builder {
         command,
         announces: "Listening at: http://",

@@ -5,18 +5,29 @@
 //! Every answer that is not proven is an [`Unlinked`] reason; being slow or without privileges costs a join, never
 //! correctness and never the call.
 
-#[allow(dead_code)] // read by the serial rung, which is being built
+mod clock;
+mod engine;
+mod family;
 mod in_flight;
+mod inbound;
+mod kernel;
+mod live;
 mod process;
+mod rung;
+mod serial;
+mod sock_diag;
 pub mod token;
 mod unlinked;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use engine::Engine;
 use http::HeaderValue;
 use in_flight::InFlight;
+pub use rung::Rung;
 use token::{Held, TokenAnswer, Tokens};
 pub use unlinked::Unlinked;
 
@@ -60,15 +71,25 @@ pub struct Correlator {
     in_flight: Arc<InFlight>,
     /// `None` where tokens are off.
     tokens: Option<Arc<Tokens>>,
+    /// `None` where this kernel cannot be asked.
+    engine: Option<Engine>,
+    /// Addresses of the app that the engine was told of.
+    apps: Mutex<HashSet<SocketAddr>>,
+    options: Options,
     metrics: Arc<Metrics>,
 }
 
 impl Correlator {
-    /// A correlator that counts into `metrics`.
+    /// A correlator that counts into `metrics`. Starts one thread, which ends with it.
     pub fn new(metrics: Arc<Metrics>, options: Options) -> Arc<Correlator> {
+        let in_flight = Arc::new(InFlight::default());
+        let engine = Engine::start(in_flight.clone());
         Arc::new(Correlator {
-            in_flight: Arc::new(InFlight::default()),
+            in_flight,
+            engine,
+            apps: Mutex::default(),
             tokens: options.tokens.then(Arc::default),
+            options,
             metrics,
         })
     }
@@ -89,9 +110,18 @@ impl Correlator {
             unmapped(app),
             process::monotonic(),
         );
+        self.tell(unmapped(app));
         AppConnection {
             in_flight: self.in_flight.clone(),
             id: opened_id,
+        }
+    }
+
+    /// Tells the engine of an address it does not know, so that the app's processes are found before a call is.
+    fn tell(&self, app: SocketAddr) {
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        if !apps.contains(&app) && self.engine.as_ref().is_some_and(|engine| engine.app(app)) {
+            apps.insert(app);
         }
     }
 
@@ -180,7 +210,14 @@ impl Correlator {
         if !is_local(&call) {
             return Err(Unlinked::RemotePeer);
         }
-        Err(Unlinked::Off)
+        let engine = self.engine.as_ref().ok_or(Unlinked::Off)?;
+        let context = engine.ask(call).await?;
+        Ok((context, Evidence::Serial))
+    }
+
+    /// CPU time that look-ups took so far, in nanoseconds.
+    pub fn cpu_nanos(&self) -> u64 {
+        self.engine.as_ref().map_or(0, Engine::cpu_nanos)
     }
 
     /// Connections to the app and requests on them that are remembered, for tests and the admin page.
@@ -188,41 +225,11 @@ impl Correlator {
         self.in_flight.size()
     }
 
-    /// Whether calls can be joined here, to the app that listens at `apps`. Blocks for some milliseconds.
-    pub fn describe(&self, _apps: &[SocketAddr]) -> Rung {
-        Rung::Off {
-            why: "not built yet".to_owned(),
-            fix: "wait".to_owned(),
-        }
-    }
-}
-
-/// What the serial rung can do here. Prints as `serial: ready` or `serial: off: <why> — <what to do>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rung {
-    /// Calls of serial (prefork, sync) servers are joined.
-    Ready,
-    /// The app does not run yet, so nobody knows.
-    Waiting {
-        /// What is missing.
-        why: String,
-    },
-    /// No call can be joined.
-    Off {
-        /// What is missing.
-        why: String,
-        /// What would change it.
-        fix: String,
-    },
-}
-
-impl std::fmt::Display for Rung {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Rung::Ready => f.write_str("serial: ready"),
-            Rung::Waiting { why } => write!(f, "serial: waiting: {why}"),
-            Rung::Off { why, fix } => write!(f, "serial: off: {why} — {fix}"),
-        }
+    /// Whether calls can be joined here, of the app that listens at `apps` (none: a unix socket). Takes some
+    /// milliseconds and reads `/proc`: not for the reactor.
+    pub fn describe(&self, apps: &[SocketAddr]) -> Rung {
+        let child = self.options.child.as_ref().and_then(|child| child());
+        rung::describe(self.options.child.is_some(), child, apps)
     }
 }
 
@@ -239,7 +246,8 @@ impl Drop for AppConnection {
     }
 }
 
-/// A request that the app works on. Drop it when the response's body has ended.
+/// A request that the app works on. Drop it when the response's body has ended, or better, end it with
+/// [`Presence::finished`].
 #[must_use]
 pub struct Presence {
     entered: Option<(Arc<InFlight>, u64, u64)>,
@@ -253,11 +261,29 @@ impl Presence {
     }
 }
 
+impl Presence {
+    /// The response's body has ended with the bytes that came at `received`, the last read on its connection.
+    ///
+    /// A worker often starts its next request before hopspan gets to see that it answered the last one. Knowing when
+    /// the kernel had the answer tells the two apart, so that the next one's calls can be joined.
+    pub fn finished(mut self, received: Option<Stamp>) {
+        let now = process::monotonic();
+        let ended = received.map_or(now, |stamp| {
+            clock::just_passed(stamp, now, process::realtime())
+        });
+        self.leave(ended);
+    }
+
+    fn leave(&mut self, ended: in_flight::Nanos) {
+        if let Some((in_flight, id, number)) = self.entered.take() {
+            in_flight.leave(id, number, ended);
+        }
+    }
+}
+
 impl Drop for Presence {
     fn drop(&mut self) {
-        if let Some((in_flight, id, number)) = self.entered.take() {
-            in_flight.leave(id, number, process::monotonic());
-        }
+        self.leave(process::monotonic());
     }
 }
 

@@ -37,8 +37,8 @@ struct Connection {
     /// Another connection took the same pair of addresses: the kernel's answers are no longer about this one.
     replaced: bool,
     requests: VecDeque<Request>,
-    /// Requests that ever were on this connection.
-    total: u64,
+    /// When the last request ended that is no longer remembered.
+    forgotten: Option<Nanos>,
 }
 
 #[derive(Debug, Default)]
@@ -64,8 +64,8 @@ pub(super) struct RequestView {
     pub(super) dispatched: Nanos,
     /// When hopspan saw the response end; never earlier than it did.
     pub(super) done: Option<Nanos>,
-    /// Whether it was the first on its connection.
-    pub(super) first: bool,
+    /// When all that came before it on its connection had been answered; `None` for the first one.
+    pub(super) follows: Option<Nanos>,
 }
 
 /// A connection as the look-ups see it.
@@ -107,7 +107,7 @@ impl InFlight {
             closed: None,
             replaced: false,
             requests: VecDeque::new(),
-            total: 0,
+            forgotten: None,
         };
         table.connections.insert(id, connection);
     }
@@ -129,12 +129,12 @@ impl InFlight {
         let number = table.next;
         let connection = table.connections.get_mut(&id)?;
         let kept = now.saturating_sub(RETAIN.as_nanos() as Nanos);
-        while connection
-            .requests
-            .front()
-            .is_some_and(|r| r.done.is_some_and(|done| done < kept))
-        {
+        while let Some(done) = connection.requests.front().and_then(|r| r.done) {
+            if done >= kept {
+                break;
+            }
             connection.requests.pop_front();
+            connection.forgotten = connection.forgotten.max(Some(done));
         }
         connection.requests.push_back(Request {
             number,
@@ -142,7 +142,6 @@ impl InFlight {
             dispatched: now,
             done: None,
         });
-        connection.total += 1;
         table.next += 1;
         Some(number)
     }
@@ -190,6 +189,13 @@ impl InFlight {
         request.context.clone()
     }
 
+    /// Whether the kernel's answers for a connection's addresses are about that connection.
+    pub(super) fn is_open(&self, id: u64) -> bool {
+        let table = self.lock();
+        let connection = table.connections.get(&id);
+        connection.is_some_and(|connection| connection.closed.is_none() && !connection.replaced)
+    }
+
     /// Connections and requests remembered.
     pub(super) fn size(&self) -> (usize, usize) {
         let table = self.lock();
@@ -200,22 +206,25 @@ impl InFlight {
 
 impl Connection {
     fn view(&self, id: u64) -> ConnectionView {
-        let first = self.total - self.requests.len() as u64;
-        let requests = self.requests.iter().enumerate();
+        let mut follows = self.forgotten;
+        let mut requests = Vec::with_capacity(self.requests.len());
+        for request in &self.requests {
+            requests.push(RequestView {
+                number: request.number,
+                dispatched: request.dispatched,
+                done: request.done,
+                follows,
+            });
+            // Where one is not done yet, the next one's proof fails for that.
+            follows = follows.max(Some(request.done.unwrap_or(Nanos::MAX)));
+        }
         ConnectionView {
             id,
             local: self.local,
             app: self.app,
             opened: self.opened,
             open: self.closed.is_none() && !self.replaced,
-            requests: requests
-                .map(|(at, request)| RequestView {
-                    number: request.number,
-                    dispatched: request.dispatched,
-                    done: request.done,
-                    first: first + at as u64 == 0,
-                })
-                .collect(),
+            requests,
         }
     }
 }

@@ -9,7 +9,7 @@ pub enum Unlinked {
     TokenExpired,
     /// The call came from another host: not the app's.
     RemotePeer,
-    /// Joining is switched off, or this platform has no rung.
+    /// No rung works here: the kernel cannot be asked about sockets.
     Off,
     /// The kernel did not say when the call's bytes came in.
     NoTimestamp,

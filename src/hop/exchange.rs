@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use super::error::{ExchangeError, Fault};
 use super::{Direction, Hop};
-use crate::correlation::Presence;
+use crate::correlation::{Presence, Stamp};
 use crate::proxy::body::{BodyEnd, ResponseBody, Watch, Watched};
 use crate::proxy::pool::Pooled;
 use crate::proxy::server::Connection;
@@ -220,10 +220,11 @@ impl Exchange {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        // Before the connection may serve the next request.
+        self.leave(end == End::Complete);
         if let Some(pooled) = self.pooled.take() {
             pooled.finish(end == End::Complete);
         }
-        self.presence = None;
         self.connection.received.mark();
         match &end {
             End::Complete => {}
@@ -237,6 +238,20 @@ impl Exchange {
         {
             span.end(end.clone());
         }
+    }
+
+    /// The app is done with the request, or hopspan with the app.
+    fn leave(&mut self, complete: bool) {
+        let Some(presence) = self.presence.take() else {
+            return;
+        };
+        let pooled = self.pooled.as_ref().filter(|_| complete);
+        let received = pooled.and_then(|pooled| pooled.connection().received.as_ref());
+        let last = received.and_then(|received| received.last());
+        presence.finished(last.map(|last| Stamp {
+            realtime_ns: last.realtime_ns,
+            monotonic_ns: last.monotonic_ns,
+        }));
     }
 
     fn observe(&self) {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::resolve::{ResolveError, Resolver};
+use super::stamped::{self, Received, Stamped};
 use crate::config::Address;
 
 /// What may be done with an address.
@@ -218,7 +219,22 @@ async fn within<T>(
 /// A connected socket of either family.
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    Stamped(Stamped),
     Unix(UnixStream),
+}
+
+impl Socket {
+    /// With receive times for what is read, where the kernel gives them.
+    pub(crate) fn stamped(self) -> (Socket, Option<Arc<Received>>) {
+        match self {
+            Socket::Tcp(stream) if stamped::enable(&stream).is_ok() => {
+                let received = Arc::new(Received::default());
+                let stream = Stamped::new(stream, received.clone());
+                (Socket::Stamped(stream), Some(received))
+            }
+            other => (other, None),
+        }
+    }
 }
 
 impl AsyncRead for Socket {
@@ -229,6 +245,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Stamped(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -242,6 +259,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Stamped(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -253,6 +271,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Stamped(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -260,6 +279,7 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Socket::Tcp(stream) => stream.is_write_vectored(),
+            Socket::Stamped(stream) => stream.is_write_vectored(),
             Socket::Unix(stream) => stream.is_write_vectored(),
         }
     }
@@ -267,6 +287,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Stamped(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -274,6 +295,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Stamped(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use super::body::RequestBody;
 use super::connect::{Check, ConnectError, Connected, Connector};
+use super::stamped::Received;
 use crate::config::Address;
 use crate::telemetry::metrics::Metrics;
 
@@ -53,6 +54,8 @@ pub struct Opened {
     pub peer: Option<SocketAddr>,
     /// What was asked for.
     pub address: Address,
+    /// Receive times, where [`PoolOptions::stamp`] asks for them and the kernel gives them.
+    pub received: Option<Arc<Received>>,
 }
 
 /// Told about each connection when it opens; what it returns is dropped when that socket is closed.
@@ -69,6 +72,8 @@ pub struct PoolOptions {
     /// Whether the names of a response's fields go on in the case they came in; see
     /// [`ServeOptions::preserve_case`](super::server::ServeOptions::preserve_case) for requests.
     pub preserve_case: bool,
+    /// Whether reads carry the kernel's receive times (TCP only).
+    pub stamp: bool,
     /// Where things are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -81,6 +86,7 @@ impl PoolOptions {
             on_open: None,
             check: None,
             preserve_case: true,
+            stamp: false,
             metrics,
         }
     }
@@ -202,11 +208,16 @@ impl Pool {
             dns,
             connect,
         } = self.connector.connect(address, limit).await?;
+        let (socket, received) = match self.options.stamp {
+            true => socket.stamped(),
+            false => (socket, None),
+        };
         let opened = Arc::new(Opened {
             id: NEXT_OPENED.fetch_add(1, Ordering::Relaxed),
             local,
             peer,
             address: address.clone(),
+            received,
         });
         let told = self.options.on_open.as_ref().map(|tell| tell(&opened));
         let guard = (told, OpenGauge::new(&self.options.metrics));

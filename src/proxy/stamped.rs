@@ -36,6 +36,9 @@ pub struct Received {
     monotonic_ns: AtomicU64,
     bytes: AtomicU64,
     total: AtomicU64,
+    /// Of the last read: 0 where the kernel gave no time.
+    last_realtime_ns: AtomicU64,
+    last_monotonic_ns: AtomicU64,
 }
 
 impl Received {
@@ -54,6 +57,16 @@ impl Received {
         self.known.store(false, Ordering::Release);
     }
 
+    /// The last read, for whoever knows that no other is under way: its `bytes` are not kept and are 0.
+    pub fn last(&self) -> Option<Timestamp> {
+        let realtime_ns = self.last_realtime_ns.load(Ordering::Acquire);
+        (realtime_ns != 0).then(|| Timestamp {
+            realtime_ns,
+            monotonic_ns: self.last_monotonic_ns.load(Ordering::Relaxed),
+            bytes: 0,
+        })
+    }
+
     /// All bytes read so far, on stamped sockets.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
@@ -61,12 +74,17 @@ impl Received {
 
     fn note(&self, realtime_ns: Option<u64>, bytes: usize) {
         self.total.fetch_add(bytes as u64, Ordering::Relaxed);
+        let monotonic_ns = monotonic_ns();
+        self.last_monotonic_ns
+            .store(monotonic_ns, Ordering::Relaxed);
+        self.last_realtime_ns
+            .store(realtime_ns.unwrap_or(0), Ordering::Release);
         if self.known.load(Ordering::Relaxed) {
             return;
         }
         if let Some(realtime_ns) = realtime_ns {
             self.realtime_ns.store(realtime_ns, Ordering::Relaxed);
-            self.monotonic_ns.store(monotonic_ns(), Ordering::Relaxed);
+            self.monotonic_ns.store(monotonic_ns, Ordering::Relaxed);
             self.bytes.store(bytes as u64, Ordering::Relaxed);
             self.known.store(true, Ordering::Release);
         }

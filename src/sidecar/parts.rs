@@ -31,6 +31,7 @@ pub(super) fn app_pool(
     };
     Pool::new(PoolOptions {
         on_open: Some(Arc::new(on_open)),
+        stamp: true,
         ..options(limits, metrics, own)
     })
 }

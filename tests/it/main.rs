@@ -4,6 +4,7 @@ mod cli;
 mod collector_faults;
 mod config;
 mod context;
+mod correlation;
 mod drain;
 mod floors;
 mod inbound;

@@ -1,0 +1,121 @@
+//! What the proof asks of the kernel, and nothing else: the real one is `live`, the tests' is a model.
+//!
+//! Times are nanoseconds of CLOCK_MONOTONIC. A handle of a process is bound to that process: once it is gone every
+//! question about it answers [`Trouble::Gone`], even where its number was given to another.
+
+use std::net::SocketAddr;
+
+use super::in_flight::Nanos;
+
+/// The number of a process. Reused by the kernel; [`ProcessId`] is not.
+pub(super) type Pid = u32;
+/// The number of a socket's inode; 0 until it is accepted and after it is closed.
+pub(super) type Inode = u32;
+/// A file descriptor number in the app's process.
+pub(super) type Fd = i32;
+
+/// A process, for its whole life and no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ProcessId {
+    /// Its number.
+    pub(super) pid: Pid,
+    /// Not before it started; the same at every reading.
+    pub(super) started: Nanos,
+}
+
+/// Why the kernel did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The process ended.
+    Gone,
+    /// Not allowed: another user, Yama, or not dumpable.
+    Denied,
+    /// An answer in a form that is not known here.
+    Unsupported,
+}
+
+/// The life of a TCP socket, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The handshake goes on.
+    Opening,
+    /// Both sides may send.
+    Established,
+    /// One side or both have closed.
+    Closing,
+}
+
+/// A TCP socket of the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Socket {
+    /// Its state; never that of a listener.
+    pub(super) state: State,
+    /// 0 until it is accepted, and after the app closed it.
+    pub(super) inode: Inode,
+    /// The same for the socket's whole life, and never given to another.
+    pub(super) cookie: u64,
+}
+
+/// What was received on a TCP socket of the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inflow {
+    /// Bytes in its life.
+    pub(super) received: u64,
+    /// Of these, how many wait to be read.
+    pub(super) unread: u64,
+    /// The last of them did not come before this.
+    pub(super) last_since: Nanos,
+}
+
+/// The sockets that accept connections for one address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Listeners {
+    /// Their inodes.
+    pub(super) inodes: Vec<Inode>,
+    /// The shortest of their accept queues' limits.
+    pub(super) backlog: u32,
+}
+
+/// What the main thread of a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thread {
+    /// It runs, or is about to.
+    Running,
+    /// It waits for something that a call in the making may wait for: a lock, a disk, a pipe.
+    Blocked,
+    /// It waits to receive or to send on this socket alone.
+    OnSocket(Inode),
+    /// It waits for several things, or for new connections: it is not inside a call.
+    Multiplexing,
+}
+
+/// The kernel.
+pub(super) trait Kernel {
+    /// A handle of a process.
+    type Process;
+
+    /// CLOCK_MONOTONIC.
+    fn now(&mut self) -> Nanos;
+    /// The socket with these two addresses, seen from the app. `None` where there is none but a listener.
+    fn socket(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<Option<Socket>, Trouble>;
+    /// What that socket received.
+    fn inflow(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<Option<Inflow>, Trouble>;
+    /// Who accepts connections to this address.
+    fn listeners(&mut self, app: SocketAddr) -> Result<Listeners, Trouble>;
+    /// All processes that are visible, but hopspan's.
+    fn pids(&mut self) -> Vec<Pid>;
+    /// The processes that hopspan itself started.
+    fn own_children(&mut self) -> Vec<Pid>;
+    /// A handle and the identity.
+    fn open(&mut self, pid: Pid) -> Result<(Self::Process, ProcessId), Trouble>;
+    /// The parent now; [`Trouble::Gone`] also for what has ended and waits to be reaped.
+    fn parent(&mut self, process: &Self::Process) -> Result<Pid, Trouble>;
+    /// The socket behind a descriptor, if it is one.
+    fn held(&mut self, process: &Self::Process, fd: Fd) -> Result<Option<Inode>, Trouble>;
+    /// All its sockets.
+    fn sockets(&mut self, process: &Self::Process) -> Result<Vec<(Fd, Inode)>, Trouble>;
+    /// Its children, of all its threads.
+    fn children(&mut self, process: &Self::Process) -> Result<Vec<Pid>, Trouble>;
+    /// What its main thread does.
+    fn main_thread(&mut self, process: &Self::Process) -> Result<Thread, Trouble>;
+}

@@ -1,0 +1,302 @@
+//! What the hops do around the correlator, in a hundred lines: requests to the app with their presence, and an
+//! outbound side that compares every answer with the truth in the URL.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use hopspan::correlation::{Correlator, Options, OutboundCall, Stamp};
+use hopspan::proxy::stamped::{self, Received, Stamped};
+use hopspan::telemetry::metrics::Metrics;
+use hopspan::trace::{Context, TraceId};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What came of all calls so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    /// Claimed, and true.
+    pub(crate) right: u64,
+    /// Claimed, and not true: must stay 0. What was claimed and what was true.
+    pub(crate) wrong: Vec<(String, String)>,
+    /// Not claimed though a request caused it, by reason.
+    pub(crate) missed: BTreeMap<&'static str, u64>,
+    /// Not claimed, rightly: no request caused it.
+    pub(crate) rightly_none: u64,
+    /// Microseconds that each answer took.
+    pub(crate) micros: Vec<u64>,
+}
+
+impl Tally {
+    /// Calls that a request caused.
+    pub(crate) fn caused(&self) -> u64 {
+        self.right + self.missed.values().sum::<u64>() + self.wrong.len() as u64
+    }
+
+    /// Joined per caused and looked at in time, in percent.
+    pub(crate) fn judged(&self) -> f64 {
+        let late = ["timed_out", "not_parked", "stale"].map(|code| self.missed.get(code).copied());
+        let late: u64 = late.into_iter().flatten().sum();
+        100.0 * self.right as f64 / (self.caused() - late).max(1) as f64
+    }
+
+    /// Joined per caused, in percent.
+    pub(crate) fn rate(&self) -> f64 {
+        100.0 * self.right as f64 / self.caused().max(1) as f64
+    }
+}
+
+/// The correlator between a test's requests and the app's calls.
+pub(crate) struct Harness {
+    pub(crate) correlator: Arc<Correlator>,
+    pub(crate) outbound: SocketAddr,
+    tally: Arc<Mutex<Tally>>,
+    next: AtomicU64,
+}
+
+impl Harness {
+    pub(crate) async fn start() -> Arc<Harness> {
+        let correlator = Correlator::new(Metrics::new(), Options::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        stamped::enable(&listener).unwrap();
+        let outbound = listener.local_addr().unwrap();
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        tokio::spawn(accept(listener, correlator.clone(), tally.clone()));
+        Arc::new(Harness {
+            correlator,
+            outbound,
+            tally,
+            next: AtomicU64::new(1),
+        })
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally.lock().unwrap().clone()
+    }
+
+    fn context(&self) -> (u64, Context) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut context = Context::new_root();
+        context.trace_id = TraceId::from_bytes(u128::from(number).to_be_bytes());
+        (number, context)
+    }
+
+    /// One request on a connection of its own, as towards gunicorn's sync workers.
+    pub(crate) async fn request(&self, app: SocketAddr, what: &str) {
+        let mut connection = AppSide::open(self, app).await;
+        connection.request(self, what, false).await;
+    }
+
+    /// Requests on one kept connection.
+    pub(crate) async fn keepalive(&self, app: SocketAddr, what: &[&str]) {
+        let mut connection = AppSide::open(self, app).await;
+        for what in what {
+            connection.request(self, what, true).await;
+        }
+    }
+}
+
+static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
+
+struct AppSide {
+    // Declared first, so dropped before the socket: as the pool does.
+    _told: hopspan::correlation::AppConnection,
+    stream: BufReader<Stamped>,
+    received: Arc<Received>,
+    id: u64,
+}
+
+impl AppSide {
+    async fn open(harness: &Harness, app: SocketAddr) -> AppSide {
+        let stream = TcpStream::connect(app).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
+        let (local, peer) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+        stamped::enable(&stream).unwrap();
+        let received = Arc::new(Received::default());
+        AppSide {
+            _told: harness.correlator.app_connection(id, local, peer),
+            stream: BufReader::new(Stamped::new(stream, received.clone())),
+            received,
+            id,
+        }
+    }
+
+    async fn request(&mut self, harness: &Harness, what: &str, keep: bool) {
+        let (number, context) = harness.context();
+        let presence = harness.correlator.enter(self.id, context);
+        let kept = if keep { "keep-alive" } else { "close" };
+        let head =
+            format!("GET /{what}?id={number} HTTP/1.1\r\nHost: a\r\nConnection: {kept}\r\n\r\n");
+        self.stream.write_all(head.as_bytes()).await.unwrap();
+        let length = content_length(&mut self.stream)
+            .await
+            .expect("the app answered")
+            .1;
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).await.unwrap();
+        presence.finished(self.received.last().map(stamp));
+    }
+}
+
+fn stamp(time: stamped::Timestamp) -> Stamp {
+    Stamp {
+        realtime_ns: time.realtime_ns,
+        monotonic_ns: time.monotonic_ns,
+    }
+}
+
+/// Reads a head; its first line and the length of what follows.
+async fn content_length<R: AsyncBufReadExt + Unpin>(stream: &mut R) -> Option<(String, usize)> {
+    let (mut first, mut length, mut line) = (String::new(), 0, String::new());
+    loop {
+        line.clear();
+        match stream.read_line(&mut line).await {
+            Ok(0) | Err(_) => return None,
+            Ok(_) if line == "\r\n" => return Some((first, length)),
+            Ok(_) => {}
+        }
+        if first.is_empty() {
+            first.clone_from(&line);
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, correlator: Arc<Correlator>, tally: Arc<Mutex<Tally>>) {
+    loop {
+        let Ok((stream, peer)) = listener.accept().await else {
+            return;
+        };
+        let accepted = Instant::now();
+        stream.set_nodelay(true).unwrap();
+        let local = stream.local_addr().unwrap();
+        let (correlator, tally) = (correlator.clone(), tally.clone());
+        tokio::spawn(async move {
+            let received = Arc::new(Received::default());
+            let mut stream = BufReader::new(Stamped::new(stream, received.clone()));
+            while let Some((line, length)) = content_length(&mut stream).await {
+                let call = OutboundCall {
+                    peer,
+                    local,
+                    accepted,
+                    received: received.first().map(stamp),
+                };
+                let started = Instant::now();
+                let found = correlator.parent_of(call).await;
+                let micros = started.elapsed().as_micros() as u64;
+                let truth = line
+                    .split(' ')
+                    .nth(1)
+                    .unwrap()
+                    .split("truth=")
+                    .nth(1)
+                    .unwrap();
+                let claim = found.map(|(context, _)| {
+                    u128::from_be_bytes(context.trace_id.to_bytes()).to_string()
+                });
+                note(&mut tally.lock().unwrap(), claim, truth, micros);
+                tokio::io::copy(
+                    &mut (&mut stream).take(length as u64),
+                    &mut tokio::io::sink(),
+                )
+                .await
+                .unwrap();
+                received.mark();
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                if stream.write_all(answer).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn note(
+    tally: &mut Tally,
+    claim: Result<String, hopspan::correlation::Unlinked>,
+    truth: &str,
+    micros: u64,
+) {
+    tally.micros.push(micros);
+    match claim {
+        Ok(claim) if claim == truth => tally.right += 1,
+        Ok(claim) => tally.wrong.push((claim, truth.to_owned())),
+        Err(_) if truth == "none" => tally.rightly_none += 1,
+        Err(reason) => *tally.missed.entry(reason.as_str()).or_default() += 1,
+    }
+}
+
+/// `prefork.py`, running. Ends when dropped.
+pub(crate) struct App {
+    process: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl App {
+    pub(crate) fn start(outbound: SocketAddr, workers: usize, flags: &[&str]) -> App {
+        use std::io::BufRead;
+        use std::os::unix::process::CommandExt;
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/it/correlation/prefork.py"
+        );
+        let mut process = Command::new("python3")
+            .arg(script)
+            .args([outbound.port().to_string(), workers.to_string()])
+            .args(flags)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let mut line = String::new();
+        let stdout = process.stdout.take().unwrap();
+        std::io::BufReader::new(stdout)
+            .read_line(&mut line)
+            .unwrap();
+        let port: u16 = line.trim().parse().expect("the app prints its port");
+        App {
+            process,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+        }
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        // The whole group: workers, and what they forked.
+        let group = format!("-{}", self.process.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.process.wait();
+    }
+}
+
+/// `clients` clients, each making requests as `next` says until it says no more.
+pub(crate) async fn load(
+    harness: &Arc<Harness>,
+    app: SocketAddr,
+    clients: usize,
+    each: usize,
+    what: impl Fn(usize) -> String + Send + Sync + 'static,
+) {
+    let what = Arc::new(what);
+    let clients: Vec<_> = (0..clients)
+        .map(|client| {
+            let (harness, what) = (harness.clone(), what.clone());
+            tokio::spawn(async move {
+                for number in 0..each {
+                    harness.request(app, &what(client * each + number)).await;
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+}

@@ -69,6 +69,11 @@ pub struct Options {
 /// Knows which requests the app is working on, and proves which one caused a call. Shared by both hops.
 pub struct Correlator {
     in_flight: Arc<InFlight>,
+    /// `None` where this kernel cannot be asked.
+    engine: Option<Engine>,
+    /// Addresses of the app that the engine was told of.
+    apps: Mutex<HashSet<SocketAddr>>,
+    options: Options,
     /// `None` where tokens are off.
     tokens: Option<Arc<Tokens>>,
     /// `None` where this kernel cannot be asked.
@@ -258,6 +263,24 @@ impl Presence {
     /// The value of [`token::HEADER`] for the request to the app, where tokens are on.
     pub fn token(&self) -> Option<HeaderValue> {
         self.token.as_ref().and_then(Held::value)
+    }
+
+    /// The response's body has ended with the bytes that came at `received`, the last read on its connection.
+    ///
+    /// A worker often starts its next request before hopspan gets to see that it answered the last one. Knowing when
+    /// the kernel had the answer tells the two apart, so that the next one's calls can be joined.
+    pub fn finished(mut self, received: Option<Stamp>) {
+        let now = process::monotonic();
+        let ended = received.map_or(now, |stamp| {
+            clock::just_passed(stamp, now, process::realtime())
+        });
+        self.leave(ended);
+    }
+
+    fn leave(&mut self, ended: in_flight::Nanos) {
+        if let Some((in_flight, id, number)) = self.entered.take() {
+            in_flight.leave(id, number, ended);
+        }
     }
 }
 

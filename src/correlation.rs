@@ -76,11 +76,6 @@ pub struct Correlator {
     options: Options,
     /// `None` where tokens are off.
     tokens: Option<Arc<Tokens>>,
-    /// `None` where this kernel cannot be asked.
-    engine: Option<Engine>,
-    /// Addresses of the app that the engine was told of.
-    apps: Mutex<HashSet<SocketAddr>>,
-    options: Options,
     metrics: Arc<Metrics>,
 }
 
@@ -265,26 +260,6 @@ impl Presence {
         self.token.as_ref().and_then(Held::value)
     }
 
-    /// The response's body has ended with the bytes that came at `received`, the last read on its connection.
-    ///
-    /// A worker often starts its next request before hopspan gets to see that it answered the last one. Knowing when
-    /// the kernel had the answer tells the two apart, so that the next one's calls can be joined.
-    pub fn finished(mut self, received: Option<Stamp>) {
-        let now = process::monotonic();
-        let ended = received.map_or(now, |stamp| {
-            clock::just_passed(stamp, now, process::realtime())
-        });
-        self.leave(ended);
-    }
-
-    fn leave(&mut self, ended: in_flight::Nanos) {
-        if let Some((in_flight, id, number)) = self.entered.take() {
-            in_flight.leave(id, number, ended);
-        }
-    }
-}
-
-impl Presence {
     /// The response's body has ended with the bytes that came at `received`, the last read on its connection.
     ///
     /// A worker often starts its next request before hopspan gets to see that it answered the last one. Knowing when

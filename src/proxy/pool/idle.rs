@@ -6,9 +6,13 @@ use tokio::time::Instant;
 
 use crate::config::Address;
 
+/// Idle connections of a pool, whatever the number of upstreams: an app may call thousands within the idle limit.
+const MAX_IDLE: usize = 1024;
+
 /// Idle things per upstream. Takes and gives; whoever calls drops what it is given, outside of any lock.
 pub(crate) struct Idle<T> {
     upstreams: HashMap<Address, VecDeque<Entry<T>>>,
+    count: usize,
     sweeping: bool,
 }
 
@@ -21,6 +25,7 @@ impl<T> Default for Idle<T> {
     fn default() -> Idle<T> {
         Idle {
             upstreams: HashMap::new(),
+            count: 0,
             sweeping: false,
         }
     }
@@ -34,10 +39,13 @@ impl<T> Idle<T> {
             // All below it are older still; the sweep closes them.
             return None;
         }
-        entries.pop_back().map(|entry| entry.line)
+        let entry = entries.pop_back()?;
+        self.count -= 1;
+        Some(entry.line)
     }
 
-    /// Keeps `line`, and gives back the oldest where there are more than `max`.
+    /// Keeps `line`, and gives back the oldest where its upstream has more than `max`. With [`MAX_IDLE`] in all, gives
+    /// back `line` itself.
     pub(crate) fn put(
         &mut self,
         address: Address,
@@ -45,11 +53,15 @@ impl<T> Idle<T> {
         since: Instant,
         max: usize,
     ) -> Option<T> {
+        if self.count >= MAX_IDLE {
+            return Some(line);
+        }
         let entries = self.upstreams.entry(address).or_default();
         entries.push_back(Entry { line, since });
         if entries.len() > max {
             return entries.pop_front().map(|entry| entry.line);
         }
+        self.count += 1;
         None
     }
 
@@ -74,6 +86,7 @@ impl<T> Idle<T> {
             }
         }
         self.upstreams.retain(|_, entries| !entries.is_empty());
+        self.count -= removed.len();
         removed
     }
 
@@ -85,7 +98,7 @@ impl<T> Idle<T> {
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.upstreams.values().map(VecDeque::len).sum()
+        self.count
     }
 
     /// Whether the caller must start the sweep.
@@ -122,6 +135,13 @@ mod tests {
         assert_eq!(idle.expire(Some(at(1)), |_| false), [1]);
         assert_eq!(idle.expire(None, |number| *number == 2), [2]);
         assert_eq!((idle.count(), idle.oldest()), (0, None));
+        for number in 0..2000 {
+            let upstream = Address::tcp("service", number);
+            let kept = idle.put(upstream, 7, at(9), 3).is_none();
+            assert_eq!(kept, usize::from(number) < MAX_IDLE);
+        }
+        assert_eq!(idle.expire(Some(at(9)), |_| false).len(), MAX_IDLE);
+        assert_eq!(idle.count(), 0);
         assert!(
             idle.upstreams.is_empty(),
             "an upstream not in use is forgotten"

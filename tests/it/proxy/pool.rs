@@ -153,7 +153,9 @@ async fn an_answer_without_reading_the_upload_leaks_no_socket() {
     })
     .await;
     let (pool, metrics) = pool(PoolLimits::app());
-    let forward = Forward::new(pool.clone(), app);
+    let mut forward = Forward::new(pool.clone(), app);
+    // A stalled upload must not be what ends it.
+    forward.upload_limit = None;
     let served = Served::start(forward, ServeLimits::default(), metrics.clone()).await;
     let mut client = Raw::connect(served.address).await;
     client
@@ -161,22 +163,33 @@ async fn an_answer_without_reading_the_upload_leaks_no_socket() {
         .await;
     let head = client.until("no").await;
     assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
-    drop(client);
+    // The client stays and sends nothing: only the proxy can end this.
     eventually("the upstream connection is closed", || open(&metrics, 0)).await;
     assert_eq!(pool.idle_count(), 0);
+    assert_eq!(client.rest().await, "", "and the client's, with it");
     closed.notify_one();
 }
 
 #[tokio::test]
 async fn a_connection_closed_while_idle_is_not_used_again() {
-    let app = upstream(|mut peer: Raw, _| async move {
-        peer.until("\r\n\r\n").await;
-        peer.send(HELLO).await;
+    let close = Arc::new(Notify::new());
+    let told = close.clone();
+    let app = upstream(move |mut peer: Raw, _| {
+        let told = told.clone();
+        async move {
+            peer.until("\r\n\r\n").await;
+            peer.send(HELLO).await;
+            told.notified().await;
+        }
     })
     .await;
-    let (pool, metrics) = pool(PoolLimits::app());
+    let (pool, metrics) = pool(PoolLimits::outbound());
     for _ in 0..3 {
         assert!(!exchange(&pool, app).await, "a new one each time");
+        assert!(pool.idle_count() > 0, "kept, as far as anybody knows");
+        // The sweep has had its first look by now: what follows is up to the checkout.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        close.notify_one();
         eventually("EOF is seen", || open(&metrics, 0)).await;
     }
 }

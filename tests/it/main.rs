@@ -14,6 +14,7 @@ mod reload;
 mod routing;
 mod streaming;
 mod support;
+mod tokens;
 mod tunnels;
 mod upstream_faults;
 mod view;

@@ -8,6 +8,7 @@ mod correlation;
 mod drain;
 mod floors;
 mod inbound;
+mod joins;
 mod outbound;
 mod proxy;
 mod reload;

@@ -62,11 +62,16 @@ pub(crate) struct Serving {
 }
 
 /// `hopspan run --config ... -- wrapped`, to be changed before it starts. The folder holds the config.
-pub(crate) fn wrapping_command(config: &Builder, wrapped: &[&str]) -> (tempfile::TempDir, Command) {
+pub(crate) fn wrapping_command(
+    config: &Builder,
+    flags: &[&str],
+    wrapped: &[&str],
+) -> (tempfile::TempDir, Command) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("hopspan.yaml");
     std::fs::write(&file, config.text()).unwrap();
     let mut command = command(["run", "--config", file.to_str().unwrap()]);
+    command.args(flags);
     if !wrapped.is_empty() {
         command.arg("--").args(wrapped);
     }
@@ -75,7 +80,12 @@ pub(crate) fn wrapping_command(config: &Builder, wrapped: &[&str]) -> (tempfile:
 
 /// Runs `hopspan run` with a config and a command (none: beside a running app), until it serves.
 pub(crate) async fn wrapping(config: &Builder, wrapped: &[&str]) -> Serving {
-    let (folder, command) = wrapping_command(config, wrapped);
+    wrapping_with(config, &[], wrapped).await
+}
+
+/// [`wrapping`] with flags of `hopspan run`.
+pub(crate) async fn wrapping_with(config: &Builder, flags: &[&str], wrapped: &[&str]) -> Serving {
+    let (folder, command) = wrapping_command(config, flags, wrapped);
     let process = Process::start(command);
     let line = process.line("hopspan serves").await;
     let event: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -75,13 +75,20 @@ pub(crate) fn gunicorn_at(address: SocketAddr) -> Builder {
     }
 }
 
-/// uvicorn with one process.
+/// uvicorn with one process, on any port.
 pub(crate) fn uvicorn() -> Builder {
+    uvicorn_at(([127, 0, 0, 1], 0).into())
+}
+
+/// [`uvicorn`] at a port of the loopback interface.
+pub(crate) fn uvicorn_at(address: SocketAddr) -> Builder {
     let mut command = Command::new(venv().join("bin/uvicorn"));
     command
         .arg("--app-dir")
         .arg(root().join("tests/django"))
-        .args(["--port", "0", "probe.asgi:application"]);
+        .arg("--port")
+        .arg(address.port().to_string())
+        .arg("probe.asgi:application");
     Builder {
         command,
         announces: "Uvicorn running on http://",

@@ -60,7 +60,7 @@ async fn the_code_of_the_command_is_hopspans() {
 #[tokio::test]
 async fn a_proxy_that_is_set_is_named_with_the_way_out() {
     let config = sidecar::to(raw::closed_port());
-    let mut command = binary::wrapping_command(&config, &["true"]);
+    let mut command = binary::wrapping_command(&config, &[], &["true"]);
     command.1.env("HTTP_PROXY", "http://corp:3128");
     let outcome = binary::outcome(command.1).await;
     assert_eq!(outcome.code, 2);

@@ -84,6 +84,12 @@ async fn killing_the_collector_under_load_changes_no_response() {
     collector.spans(delivered + 100).await;
     let tally = load.finish().await;
     tally.assert_all_good(3200);
+    // An export that is waited for would show as its timeout; the rest is this machine's noise.
+    assert!(
+        tally.quantile(0.99) < Duration::from_millis(250),
+        "{:?}",
+        tally.quantile(0.99)
+    );
     hopspan.until("hopspan_export_queue_spans", 0.0).await;
     assert_ledger(&hopspan).await;
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::support::sidecar::{self, Builder, Sidecar};
-use crate::support::{app, client, load, within};
+use crate::support::spans::Trace;
+use crate::support::{app, client, collector, load, within};
 
 /// A config whose generation shows in the answer: requests go to the app of that number.
 fn settings(base: &Builder, target: std::net::SocketAddr, serial: usize) -> Builder {
@@ -73,6 +74,55 @@ async fn two_hundred_reloads_under_load_fail_no_request() {
     load.answers.at_least(answers + 100).await;
     load.finish().await.assert_all_good(500);
     assert!(one.received.len() > 0 && two.received.len() > 0);
+}
+
+#[tokio::test]
+async fn every_exchange_sees_one_generation() {
+    let (one, two) = (app::service("one").await, app::service("two").await);
+    let collector = collector::grpc();
+    // Where it goes, its route's name and what is captured change together.
+    let settings = |name: &str, target: std::net::SocketAddr| {
+        sidecar::to(target)
+            .collector(&collector)
+            .set("export.queue_spans", json!(100_000))
+            .set("export.queue_bytes", json!("256MiB"))
+            .set(
+                "inbound.routes",
+                json!([{ "path": format!("<slug:{name}>") }]),
+            )
+            .set("capture.request_headers", json!([format!("x-{name}")]))
+    };
+    let hopspan = settings("one", one.address).run().await;
+    let inbound = hopspan.inbound;
+    let load = load::start(4, move |_, _| {
+        client::get(inbound, "/item")
+            .header("x-one", "1")
+            .header("x-two", "1")
+    });
+    for round in 0..50 {
+        let (name, target) = match round % 2 {
+            0 => ("two", two.address),
+            _ => ("one", one.address),
+        };
+        replace(&hopspan.file, &settings(name, target).text());
+        assert!(reload(&hopspan).await);
+        load.answers.at_least(load.answers.len() + 10).await;
+    }
+    let tally = load.finish().await;
+    tally.assert_all_good(500);
+    let spans = collector.spans(tally.good * 2).await;
+    let mut seen = [0, 0];
+    for trace in Trace::all(&spans) {
+        let (server, inner) = (trace.the("shop", "SERVER"), trace.the("shop", "CLIENT"));
+        let port = inner.attr("network.peer.port");
+        let index = usize::from(port == two.address.port().to_string());
+        let (own, other) = [("one", "two"), ("two", "one")][index];
+        assert_eq!(server.attr("http.route"), format!("<slug:{own}>"));
+        assert_ne!(server.attr(&format!("http.request.header.x-{own}")), "");
+        assert_eq!(server.attr(&format!("http.request.header.x-{other}")), "");
+        seen[index] += 1;
+    }
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
 }
 
 #[tokio::test]

@@ -180,6 +180,8 @@ async fn bad_requests_are_refused_and_harmless() {
         assert_eq!(good.status, 200, "after {name}");
     }
     assert_eq!(rows.len(), 36);
+    assert_eq!(hopspan.metric("hopspan_panics_total").await, 0.0);
+    assert!(hopspan.metric("hopspan_client_protocol_errors_total").await > 0.0);
     assert!(wrong.is_empty(), "{wrong:#?}");
     for asked in app.received.all() {
         if asked.complete {

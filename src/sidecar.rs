@@ -7,25 +7,29 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Desk, Door, Subject};
-use crate::config::{Address, Config, ConfigErrors};
+use crate::admin::{Desk, Door};
+use crate::config::{Config, ConfigErrors};
 use crate::correlation::{self, Correlator};
 use crate::export;
 use crate::hop::startup::Startup;
 use crate::hop::{Direction, Hop, Side};
 use crate::proxy::listener::{self, BindError, Listener};
-use crate::proxy::server::{Handler, ServeOptions};
+use crate::proxy::server::ServeOptions;
 use crate::routing::reload::Reloader;
 use crate::telemetry::Metrics;
 use crate::trace::sampling::RateLimiter;
 
 mod parts;
+mod running;
+mod state;
+
+use running::Serving;
+pub use running::{Running, Stopped};
+use state::State;
 
 /// Lays flags and environment over what a file says.
 pub type Overlay = Arc<dyn Fn(&mut Config) + Send + Sync>;
@@ -82,14 +86,6 @@ pub struct Sidecar {
     worker: export::Worker,
     queue: Arc<export::Queue>,
     limits: parts::Limits,
-}
-
-/// What admin and status show and change.
-struct State {
-    ready: AtomicBool,
-    draining: AtomicBool,
-    reloader: Arc<Reloader>,
-    correlator: Arc<Correlator>,
 }
 
 impl Sidecar {
@@ -164,156 +160,6 @@ impl Sidecar {
     }
 }
 
-/// A serving sidecar.
-pub struct Running {
-    hop: Arc<Hop>,
-    addresses: Addresses,
-    state: Arc<State>,
-    worker: export::Worker,
-    inbound: Serving,
-    outbound: Serving,
-    queue: Arc<export::Queue>,
-    desks: [Serving; 2],
-    background: CancellationToken,
-}
-
-/// One listener's connections.
-struct Serving {
-    stop: CancellationToken,
-    connections: TaskTracker,
-}
-
-impl Serving {
-    fn start<H: Handler>(listener: Listener, options: ServeOptions, handler: H) -> Serving {
-        let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
-        tokio::spawn(listener::serve(
-            listener,
-            options,
-            handler,
-            stop.clone(),
-            connections.clone(),
-        ));
-        Serving { stop, connections }
-    }
-
-    /// Accepts no more, and waits for what is in flight until `deadline`. True if all of it ended.
-    async fn drain(&self, deadline: Instant) -> bool {
-        self.stop.cancel();
-        self.connections.close();
-        tokio::time::timeout_at(deadline, self.connections.wait())
-            .await
-            .is_ok()
-    }
-}
-
-/// How a stop went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopped {
-    /// Every exchange and tunnel ended by itself.
-    pub drained: bool,
-    /// Every span was handed to the collector.
-    pub flushed: bool,
-}
-
-impl Running {
-    /// Where it listens.
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
-    }
-
-    /// hopspan's counters.
-    pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.hop.metrics
-    }
-
-    /// The number of the config in use.
-    pub fn generation(&self) -> u64 {
-        self.hop.table.load().generation
-    }
-
-    /// How long exchanges may take to end at a stop.
-    pub fn drain_patience(&self) -> Duration {
-        self.hop.table.load().timeouts.drain
-    }
-
-    /// Where the app is.
-    pub fn apps(&self) -> Vec<Address> {
-        self.hop.table.load().inbound.route("/").app.clone()
-    }
-
-    /// Which joins can be proven here, in words.
-    pub async fn joins(&self) -> String {
-        let (correlator, apps) = (
-            self.hop.correlator.clone(),
-            parts::app_addresses(&self.apps()),
-        );
-        // Looks at /proc.
-        let tokens = if correlator.has_tokens() {
-            "token, "
-        } else {
-            ""
-        };
-        let rung = tokio::task::spawn_blocking(move || correlator.describe(&apps).to_string())
-            .await
-            .unwrap_or_default();
-        format!("{tokens}{rung}")
-    }
-
-    /// Where spans go, and what became of them so far.
-    pub fn export(&self) -> &export::Queue {
-        &self.queue
-    }
-
-    /// Reloads the config file now (SIGHUP).
-    pub fn reload(&self) {
-        // Outcome and errors are logged and kept for `/config` by the reloader.
-        let _ = self.state.reloader.reload();
-    }
-
-    /// First half of a stop: not ready, inbound accepts no more and drains. Outbound still serves the app.
-    pub async fn drain_inbound(&self, deadline: Instant) -> bool {
-        self.state.draining.store(true, Ordering::Release);
-        self.hop.startup.end();
-        let drained = self.inbound.drain(deadline).await;
-        self.hop.tunnels.close();
-        let tunnels = tokio::time::timeout_at(deadline, self.hop.tunnels.wait())
-            .await
-            .is_ok();
-        drained && tunnels
-    }
-
-    /// Second half: outbound ends, what is left is cut, spans are flushed.
-    pub async fn finish(self, drained: bool, deadline: Instant) -> Stopped {
-        let outbound = self.outbound.drain(deadline).await;
-        self.hop.cut.cancel();
-        // What was cut ends its spans on the way out; it needs the time to do so, not more.
-        let cut = Instant::now() + CUT;
-        self.inbound.drain(cut).await;
-        self.outbound.drain(cut).await;
-        let _ = tokio::time::timeout_at(cut, self.hop.tunnels.wait()).await;
-        let flush = self.hop.table.load().timeouts.flush;
-        let flushed = self.worker.shutdown(flush).await.complete;
-        self.background.cancel();
-        for desk in &self.desks {
-            desk.stop.cancel();
-        }
-        Stopped {
-            drained: drained && outbound,
-            flushed,
-        }
-    }
-
-    /// A whole stop within `patience`.
-    pub async fn stop(self, patience: Duration) -> Stopped {
-        let deadline = Instant::now() + patience;
-        let drained = self.drain_inbound(deadline).await;
-        self.finish(drained, deadline).await
-    }
-}
-
-/// How long cut connections get to end their spans.
-const CUT: Duration = Duration::from_millis(500);
-
 impl Sidecar {
     /// Where it will serve.
     pub fn addresses(&self) -> Addresses {
@@ -364,50 +210,5 @@ impl Sidecar {
             desks,
             background,
         }
-    }
-}
-
-impl Subject for State {
-    fn ready(&self) -> Result<(), String> {
-        if self.draining.load(Ordering::Acquire) {
-            return Err("draining".to_owned());
-        }
-        if !self.ready.load(Ordering::Acquire) {
-            return Err("starting".to_owned());
-        }
-        Ok(())
-    }
-
-    fn config(&self) -> String {
-        let status = self.reloader.status();
-        serde_json::json!({
-            "generation": status.generation,
-            "last_error": status.last_error,
-            "needs_restart": status.needs_restart,
-            "config": self.reloader.config_in_use(),
-        })
-        .to_string()
-    }
-
-    fn correlation(&self) -> String {
-        let apps = parts::app_addresses(&self.reloader.config_in_use().inbound.app);
-        let rung = self.correlator.describe(&apps).to_string();
-        let (connections, requests) = self.correlator.remembered();
-        serde_json::json!({ "rung": rung, "app_connections": connections, "requests": requests })
-            .to_string()
-    }
-
-    fn reload(&self) -> Result<String, String> {
-        match self.reloader.reload() {
-            Ok(reloaded) => Ok(serde_json::json!({
-                "from": reloaded.from, "to": reloaded.to, "needs_restart": reloaded.needs_restart,
-            })
-            .to_string()),
-            Err(errors) => Err(errors.to_string()),
-        }
-    }
-
-    fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
     }
 }

@@ -4,11 +4,15 @@
 //! that left or panic can lose it. Attributes are a compact record; the OTLP form is made later, off the data path.
 //! Limits: [`MAX_ATTRIBUTES`], [`MAX_EVENTS`], [`MAX_VALUE_BYTES`]; what exceeds them is counted on the span.
 
+mod value;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Context, Flags, Parent, SpanId, new_span_id, semconv};
+use value::cut;
+pub use value::{Key, Name, Value};
 
 /// Attributes a span keeps (OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT's default).
 pub const MAX_ATTRIBUTES: usize = 128;
@@ -24,110 +28,6 @@ pub enum Kind {
     Server,
     /// Makes a request.
     Client,
-}
-
-/// An attribute value. `Static` and `Shared` cost no allocation.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// A constant.
-    Static(&'static str),
-    /// Text shared with a snapshot.
-    Shared(Arc<str>),
-    /// Text of this request.
-    Text(String),
-    /// A whole number.
-    Int(i64),
-    /// A number.
-    Float(f64),
-    /// A truth value.
-    Bool(bool),
-    /// Several texts (captured headers).
-    List(Vec<String>),
-}
-
-impl From<&'static str> for Value {
-    fn from(text: &'static str) -> Value {
-        Value::Static(text)
-    }
-}
-impl From<Arc<str>> for Value {
-    fn from(text: Arc<str>) -> Value {
-        Value::Shared(text)
-    }
-}
-impl From<String> for Value {
-    fn from(text: String) -> Value {
-        Value::Text(text)
-    }
-}
-impl From<i64> for Value {
-    fn from(number: i64) -> Value {
-        Value::Int(number)
-    }
-}
-impl From<u16> for Value {
-    fn from(number: u16) -> Value {
-        Value::Int(i64::from(number))
-    }
-}
-impl From<bool> for Value {
-    fn from(truth: bool) -> Value {
-        Value::Bool(truth)
-    }
-}
-impl From<f64> for Value {
-    fn from(number: f64) -> Value {
-        Value::Float(number)
-    }
-}
-
-/// An attribute name: a constant, or one compiled into a snapshot (captured headers).
-#[derive(Clone, Debug, PartialEq)]
-pub enum Key {
-    /// A semantic-convention constant.
-    Static(&'static str),
-    /// A name made from the configuration.
-    Shared(Arc<str>),
-}
-
-impl Key {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Key::Static(name) => name,
-            Key::Shared(name) => name,
-        }
-    }
-}
-
-impl From<&'static str> for Key {
-    fn from(name: &'static str) -> Key {
-        Key::Static(name)
-    }
-}
-impl From<Arc<str>> for Key {
-    fn from(name: Arc<str>) -> Key {
-        Key::Shared(name)
-    }
-}
-
-/// Span name by the HTTP conventions: `{method} {target}`, or `{method}` alone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Name {
-    /// A known method, or `HTTP` for any other.
-    pub method: &'static str,
-    /// `http.route` or another low-cardinality target.
-    pub target: Option<Arc<str>>,
-}
-
-impl Name {
-    /// The name as exported.
-    pub fn text(&self) -> Cow<'static, str> {
-        match &self.target {
-            Some(target) => Cow::Owned(format!("{} {target}", self.method)),
-            None => Cow::Borrowed(self.method),
-        }
-    }
 }
 
 /// One instant on both clocks: the wall for what is exported, the monotonic for durations.
@@ -430,96 +330,5 @@ pub fn child_context(parent: &Parent, root: Context, sampled: bool) -> Context {
     }
 }
 
-fn cut(value: Value, limit: usize) -> Value {
-    match value {
-        Value::Text(text) => Value::Text(cut_text(text, limit)),
-        Value::List(texts) => Value::List(
-            texts
-                .into_iter()
-                .map(|text| cut_text(text, limit))
-                .collect(),
-        ),
-        other => other,
-    }
-}
-
-fn cut_text(mut text: String, limit: usize) -> String {
-    if text.len() > limit {
-        let end = (0..=limit)
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0);
-        text.truncate(end);
-    }
-    text
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    struct Kept(Mutex<Vec<Record>>);
-    impl Sink for Kept {
-        fn finished(&self, record: Box<Record>) {
-            self.0.lock().unwrap().push(*record);
-        }
-    }
-
-    fn span(sink: &Arc<Kept>, parent: &Parent, sampled: bool) -> Span {
-        let context = child_context(parent, Context::new_root(), sampled);
-        let name = Name {
-            method: "GET",
-            target: None,
-        };
-        Span::start(
-            Kind::Server,
-            name,
-            parent,
-            context,
-            Moment::now(),
-            sink.clone(),
-        )
-    }
-
-    #[test]
-    fn a_dropped_span_ends_as_cancelled_once() {
-        let sink = Arc::new(Kept::default());
-        drop(span(&sink, &Parent::Root { unlinked: None }, true));
-        span(&sink, &Parent::Root { unlinked: None }, true).end(End::Complete);
-        let kept = sink.0.lock().unwrap();
-        assert_eq!(kept.len(), 2);
-        assert_eq!(kept[0].error.as_deref(), Some("cancelled"));
-        assert_eq!(kept[1].error, None);
-    }
-
-    #[test]
-    fn unsampled_spans_record_nothing_and_keep_the_callers_span() {
-        let sink = Arc::new(Kept::default());
-        let caller = Context::new_root();
-        let parent = Parent::Remote(caller.clone());
-        let span = span(&sink, &parent, false);
-        assert_eq!(span.context().span_id, caller.span_id);
-        assert!(!span.context().flags.is_sampled() && span.context().flags.is_random());
-        drop(span);
-        assert!(sink.0.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn limits_hold_and_are_counted() {
-        let sink = Arc::new(Kept::default());
-        let mut span = span(&sink, &Parent::Root { unlinked: None }, true);
-        for i in 0..MAX_ATTRIBUTES + 3 {
-            span.attribute(
-                Key::Shared(format!("k{i}").into()),
-                "é".repeat(MAX_VALUE_BYTES),
-            );
-        }
-        span.end(End::Complete);
-        let kept = sink.0.lock().unwrap();
-        assert_eq!(kept[0].attributes.len(), MAX_ATTRIBUTES);
-        assert_eq!(kept[0].dropped_attributes, 3);
-        assert!(matches!(&kept[0].attributes[0].1, Value::Text(t) if t.len() <= MAX_VALUE_BYTES));
-    }
-}
+mod tests;

@@ -1,0 +1,172 @@
+//! A sidecar that serves, and how it stops: in order, in one place.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::state::State;
+use super::{Addresses, parts};
+use crate::config::Address;
+use crate::export;
+use crate::hop::Hop;
+use crate::proxy::listener::{self, Listener};
+use crate::proxy::server::{Handler, ServeOptions};
+use crate::telemetry::Metrics;
+
+/// A serving sidecar.
+pub struct Running {
+    pub(super) hop: Arc<Hop>,
+    pub(super) addresses: Addresses,
+    pub(super) state: Arc<State>,
+    pub(super) worker: export::Worker,
+    pub(super) inbound: Serving,
+    pub(super) outbound: Serving,
+    pub(super) queue: Arc<export::Queue>,
+    pub(super) desks: [Serving; 2],
+    pub(super) background: CancellationToken,
+}
+
+/// One listener's connections.
+pub(super) struct Serving {
+    stop: CancellationToken,
+    connections: TaskTracker,
+}
+
+impl Serving {
+    pub(super) fn start<H: Handler>(
+        listener: Listener,
+        options: ServeOptions,
+        handler: H,
+    ) -> Serving {
+        let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
+        tokio::spawn(listener::serve(
+            listener,
+            options,
+            handler,
+            stop.clone(),
+            connections.clone(),
+        ));
+        Serving { stop, connections }
+    }
+
+    /// Accepts no more, and waits for what is in flight until `deadline`. True if all of it ended.
+    async fn drain(&self, deadline: Instant) -> bool {
+        self.stop.cancel();
+        self.connections.close();
+        tokio::time::timeout_at(deadline, self.connections.wait())
+            .await
+            .is_ok()
+    }
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Every exchange and tunnel ended by itself.
+    pub drained: bool,
+    /// Every span was handed to the collector.
+    pub flushed: bool,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// hopspan's counters.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.hop.metrics
+    }
+
+    /// The number of the config in use.
+    pub fn generation(&self) -> u64 {
+        self.hop.table.load().generation
+    }
+
+    /// How long exchanges may take to end at a stop.
+    pub fn drain_patience(&self) -> Duration {
+        self.hop.table.load().timeouts.drain
+    }
+
+    /// Where the app is.
+    pub fn apps(&self) -> Vec<Address> {
+        self.hop.table.load().inbound.route("/").app.clone()
+    }
+
+    /// Which joins can be proven here, in words.
+    pub async fn joins(&self) -> String {
+        let (correlator, apps) = (
+            self.hop.correlator.clone(),
+            parts::app_addresses(&self.apps()),
+        );
+        // Looks at /proc.
+        let tokens = if correlator.has_tokens() {
+            "token, "
+        } else {
+            ""
+        };
+        let rung = tokio::task::spawn_blocking(move || correlator.describe(&apps).to_string())
+            .await
+            .unwrap_or_default();
+        format!("{tokens}{rung}")
+    }
+
+    /// Where spans go, and what became of them so far.
+    pub fn export(&self) -> &export::Queue {
+        &self.queue
+    }
+
+    /// Reloads the config file now (SIGHUP).
+    pub fn reload(&self) {
+        // Outcome and errors are logged and kept for `/config` by the reloader.
+        let _ = self.state.reloader.reload();
+    }
+
+    /// First half of a stop: not ready, inbound accepts no more and drains. Outbound still serves the app.
+    pub async fn drain_inbound(&self, deadline: Instant) -> bool {
+        self.state.draining.store(true, Ordering::Release);
+        self.hop.startup.end();
+        let drained = self.inbound.drain(deadline).await;
+        self.hop.tunnels.close();
+        let tunnels = tokio::time::timeout_at(deadline, self.hop.tunnels.wait())
+            .await
+            .is_ok();
+        drained && tunnels
+    }
+
+    /// Second half: outbound ends, what is left is cut, spans are flushed.
+    pub async fn finish(self, drained: bool, deadline: Instant) -> Stopped {
+        let outbound = self.outbound.drain(deadline).await;
+        self.hop.cut.cancel();
+        // What was cut ends its spans on the way out; it needs the time to do so, not more.
+        let cut = Instant::now() + CUT;
+        self.inbound.drain(cut).await;
+        self.outbound.drain(cut).await;
+        let _ = tokio::time::timeout_at(cut, self.hop.tunnels.wait()).await;
+        let flush = self.hop.table.load().timeouts.flush;
+        let flushed = self.worker.shutdown(flush).await.complete;
+        self.background.cancel();
+        for desk in &self.desks {
+            desk.stop.cancel();
+        }
+        Stopped {
+            drained: drained && outbound,
+            flushed,
+        }
+    }
+
+    /// A whole stop within `patience`.
+    pub async fn stop(self, patience: Duration) -> Stopped {
+        let deadline = Instant::now() + patience;
+        let drained = self.drain_inbound(deadline).await;
+        self.finish(drained, deadline).await
+    }
+}
+
+/// How long cut connections get to end their spans.
+const CUT: Duration = Duration::from_millis(500);

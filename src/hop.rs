@@ -9,6 +9,7 @@ pub mod error;
 pub mod exchange;
 pub mod inbound;
 pub mod outbound;
+mod send;
 pub mod startup;
 pub mod upgrade;
 
@@ -23,10 +24,9 @@ use tokio_util::task::TaskTracker;
 use crate::config::Address;
 use crate::correlation::{Correlator, token};
 use crate::proxy::body::{RequestBody, ResponseBody};
-use crate::proxy::connect::ConnectError;
 use crate::proxy::forwarding;
 use crate::proxy::forwarding::request::{self, BadRequest};
-use crate::proxy::pool::{Pool, Pooled, SendError, SendFault};
+use crate::proxy::pool::Pool;
 use crate::proxy::server::{Connection, Handler};
 use crate::routing::Table;
 use crate::telemetry::Metrics;
@@ -219,116 +219,6 @@ impl Hop {
             _ => Outcome::Answered(response),
         })
     }
-
-    /// Sends the request: next address on a failed connect, once more on a new connection where that cannot repeat an effect.
-    async fn send(
-        &self,
-        exchange: &mut Exchange,
-        direction: Direction,
-        plan: &Plan,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, ExchangeError> {
-        let pool = match direction {
-            Direction::Inbound => &self.app_pool,
-            Direction::Outbound => &self.service_pool,
-        };
-        let mut retrying = false;
-        loop {
-            let connect = || checkout(pool, &plan.upstreams, retrying);
-            let (mut pooled, upstream) = match direction {
-                Direction::Inbound => self.startup.patiently(connect).await?,
-                Direction::Outbound => connect().await?,
-            };
-            self.prepare(exchange, direction, plan, &pooled, &mut request);
-            let spare = if pooled.is_reused() {
-                replayable(&request)
-            } else {
-                None
-            };
-            let error = match pooled.send(request).await {
-                Ok(response) => {
-                    exchange.pooled = Some(pooled);
-                    return Ok(response);
-                }
-                Err(error) => error,
-            };
-            exchange.presence = None;
-            // A fresh connection that failed is news; a kept one that was closed meanwhile is not (RFC 9110 9.2.2).
-            let again = error.may_be_idle_close();
-            let refused = send_error(&upstream, &error);
-            request = match (error.request, spare) {
-                _ if retrying || !error.reused => return Err(refused),
-                (Some(unwritten), _) => *unwritten,
-                (None, Some(spare)) if again => spare,
-                (None, _) => return Err(refused),
-            };
-            retrying = true;
-            self.metrics
-                .upstream_retries
-                .get_or_create(&Reason {
-                    reason: "connection_reused",
-                })
-                .inc();
-            if let Some(span) = exchange.client_span() {
-                span.attribute(semconv::HTTP_REQUEST_RESEND_COUNT, 1_i64);
-            }
-        }
-    }
-
-    /// What depends on the connection: the in-flight entry, the context that leaves, and what the span says of the peer.
-    fn prepare(
-        &self,
-        exchange: &mut Exchange,
-        direction: Direction,
-        plan: &Plan,
-        pooled: &Pooled,
-        request: &mut Request<RequestBody>,
-    ) {
-        let opened = pooled.connection();
-        let head = request.headers_mut();
-        match &plan.leaves {
-            Leaves::Untouched => {}
-            Leaves::Nothing => w3c::strip(head),
-            Leaves::Context(context) => {
-                let baggage = match plan.baggage {
-                    Baggage::Own => false,
-                    Baggage::Restored => true,
-                    Baggage::RestoredIfPrivate => {
-                        opened.peer.is_none_or(|peer| is_private(peer.ip()))
-                    }
-                };
-                match baggage {
-                    true => w3c::inject(head, context),
-                    false => w3c::inject_without_baggage(head, context),
-                }
-                if direction == Direction::Inbound {
-                    let presence = self.correlator.enter(opened.id, context.clone());
-                    if let Some(token) = presence.token() {
-                        request.headers_mut().insert(token::HEADER, token);
-                    }
-                    exchange.presence = Some(presence);
-                }
-            }
-        }
-        let (reused, connect) = (pooled.is_reused(), pooled.connect_time());
-        let Some(span) = exchange.client_span().filter(|span| span.is_recording()) else {
-            return;
-        };
-        span.attribute(semconv::CONNECTION_REUSED, reused);
-        match opened.peer {
-            Some(peer) => {
-                span.attribute(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
-                span.attribute(semconv::NETWORK_PEER_PORT, peer.port());
-            }
-            None => span.attribute(semconv::NETWORK_TRANSPORT, "unix"),
-        }
-        if !reused {
-            span.attribute(
-                semconv::CONNECT_NANOS,
-                i64::try_from(connect.as_nanos()).unwrap_or(i64::MAX),
-            );
-        }
-    }
 }
 
 impl Plan {
@@ -338,71 +228,6 @@ impl Plan {
             .map(Address::to_string)
             .unwrap_or_default()
     }
-}
-
-/// A connection to the first address that takes one. After a failed try it must be a new one: the other idle ones are
-/// likely dead as well.
-async fn checkout(
-    pool: &Arc<Pool>,
-    upstreams: &[Address],
-    fresh: bool,
-) -> Result<(Pooled, Address), ExchangeError> {
-    let mut last = ExchangeError::DestinationNotFound("no upstream is configured".to_owned());
-    for upstream in upstreams {
-        let pooled = match fresh {
-            true => pool.checkout_new(upstream).await,
-            false => pool.checkout(upstream).await,
-        };
-        match pooled {
-            Ok(pooled) => return Ok((pooled, upstream.clone())),
-            Err(error) => last = connect_error(upstream, &error),
-        }
-    }
-    Err(last)
-}
-
-fn connect_error(upstream: &Address, error: &ConnectError) -> ExchangeError {
-    let upstream = upstream.to_string();
-    match error {
-        ConnectError::Refused => ExchangeError::ConnectionRefused(upstream),
-        ConnectError::Timeout(_) => ExchangeError::ConnectionTimeout(upstream),
-        ConnectError::Dns(_) => ExchangeError::DnsError(upstream),
-        ConnectError::DnsTimeout => ExchangeError::DnsTimeout(upstream),
-        ConnectError::Loop => ExchangeError::ProxyLoopDetected(upstream),
-        ConnectError::Prohibited => ExchangeError::DestinationProhibited(upstream),
-        ConnectError::Busy(_) => ExchangeError::ConnectionLimitReached(upstream),
-        ConnectError::Unreachable => ExchangeError::DestinationUnroutable(upstream),
-        ConnectError::Io(why) => {
-            tracing::warn!(upstream, error = %why, "cannot connect");
-            ExchangeError::DestinationUnavailable(upstream)
-        }
-    }
-}
-
-fn send_error(upstream: &Address, error: &SendError) -> ExchangeError {
-    let upstream = upstream.to_string();
-    match error.fault {
-        SendFault::RequestBody => ExchangeError::RequestIncomplete,
-        SendFault::Malformed => ExchangeError::HttpProtocolError(upstream),
-        SendFault::Incomplete => ExchangeError::HttpResponseIncomplete(upstream),
-        SendFault::Closed | SendFault::Reset | SendFault::Other => {
-            ExchangeError::ConnectionTerminated(upstream)
-        }
-    }
-}
-
-/// A copy to send again, where sending twice has no effect twice: idempotent and without a body (RFC 9110 9.2.2).
-fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.method().is_idempotent() || !http_body::Body::is_end_stream(request.body()) {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    // Not the extensions: all they hold is the case of names, and a copy is made for nearly every request.
-    Some(copy)
 }
 
 fn check(request: &Request<Incoming>) -> Result<(), ExchangeError> {
@@ -438,17 +263,6 @@ fn extract(exchange: &Exchange, headers: &HeaderMap) -> Extracted {
     w3c::extract_reporting(headers, |reason| {
         malformed.get_or_create(&Reason { reason }).inc();
     })
-}
-
-/// Addresses that no third party answers on: loopback, private and link-local ranges, IPv6 ULA.
-fn is_private(ip: std::net::IpAddr) -> bool {
-    match ip {
-        std::net::IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        std::net::IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-            Some(ip) => is_private(ip.into()),
-            None => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-        },
-    }
 }
 
 fn describe_method(span: &mut Span, method: &Method) {

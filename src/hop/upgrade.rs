@@ -13,7 +13,8 @@ use hyper_util::rt::TokioIo;
 
 use super::error::ExchangeError;
 use super::exchange::Exchange;
-use super::{Hop, Plan, connect_error};
+use super::send::connect_error;
+use super::{Hop, Plan};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::connect;
 use crate::proxy::tunnel::{self, TunnelEnd};

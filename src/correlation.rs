@@ -97,19 +97,18 @@ impl Correlator {
     /// Tells that the pool opened a TCP connection to the app: `local` is hopspan's end, `app` the app's.
     ///
     /// Call it as soon as the connection is made; drop the guard before, or as, the socket is closed.
-    /// `opened_id` is the pool's number for the connection, never used twice.
+    /// `opened_id` is the pool's number for the connection, never used twice; `began` was before connecting.
     pub fn app_connection(
         &self,
         opened_id: u64,
         local: SocketAddr,
         app: SocketAddr,
+        began: Instant,
     ) -> AppConnection {
-        self.in_flight.open(
-            opened_id,
-            unmapped(local),
-            unmapped(app),
-            process::monotonic(),
-        );
+        let now = process::monotonic();
+        let began = now.saturating_sub(began.elapsed().as_nanos() as u64);
+        let ends = [unmapped(local), unmapped(app)];
+        self.in_flight.open(opened_id, ends, began, now);
         self.tell(unmapped(app));
         AppConnection {
             in_flight: self.in_flight.clone(),

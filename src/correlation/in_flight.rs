@@ -32,6 +32,7 @@ struct Request {
 struct Connection {
     local: SocketAddr,
     app: SocketAddr,
+    began: Nanos,
     opened: Nanos,
     closed: Option<Nanos>,
     /// Another connection took the same pair of addresses: the kernel's answers are no longer about this one.
@@ -77,7 +78,9 @@ pub(super) struct ConnectionView {
     pub(super) local: SocketAddr,
     /// The app's end.
     pub(super) app: SocketAddr,
-    /// After the connection was made.
+    /// Before the connection was made.
+    pub(super) began: Nanos,
+    /// After it was made.
     pub(super) opened: Nanos,
     /// Whether the kernel may still be asked about it: neither closed by hopspan nor replaced.
     pub(super) open: bool,
@@ -91,8 +94,8 @@ impl InFlight {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection to the app was made.
-    pub(super) fn open(&self, id: u64, local: SocketAddr, app: SocketAddr, now: Nanos) {
+    /// A connection to the app was made, after `began`.
+    pub(super) fn open(&self, id: u64, [local, app]: [SocketAddr; 2], began: Nanos, now: Nanos) {
         let mut table = self.lock();
         table.forget(now);
         for old in table.connections.values_mut() {
@@ -103,6 +106,7 @@ impl InFlight {
         let connection = Connection {
             local,
             app,
+            began,
             opened: now,
             closed: None,
             replaced: false,
@@ -174,7 +178,7 @@ impl InFlight {
             .map(|(id, connection)| connection.view(*id))
             .collect();
         drop(table);
-        views.sort_unstable_by_key(|view| (view.opened, view.id));
+        views.sort_unstable_by_key(|view| (view.began, view.id));
         views
     }
 
@@ -222,6 +226,7 @@ impl Connection {
             id,
             local: self.local,
             app: self.app,
+            began: self.began,
             opened: self.opened,
             open: self.closed.is_none() && !self.replaced,
             requests,

@@ -10,9 +10,6 @@ use super::in_flight::{ConnectionView, InFlight, Nanos};
 use super::kernel::{Fd, Inode, Kernel, ProcessId, State, Trouble};
 use super::unlinked::Unlinked;
 
-/// Accept queues are first in, first out: after this many in a row that wait, the later ones wait too.
-const WAITING_IN_A_ROW: u32 = 3;
-
 /// What is known of one connection's app end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
@@ -80,30 +77,35 @@ impl Inbound {
         in_flight: &InFlight,
         connections: &[ConnectionView],
     ) -> Result<Vec<Known>, Unlinked> {
-        let mut waiting: HashMap<SocketAddr, u32> = HashMap::new();
+        // When one that waits was in the accept queue for certain: all that began later are behind it.
+        let mut queued: HashMap<SocketAddr, Nanos> = HashMap::new();
         let mut known = Vec::with_capacity(connections.len());
         for connection in connections {
-            let row = waiting.entry(connection.app).or_default();
             let entry = self.entries.entry(connection.id).or_default();
-            if entry.accepted.is_none() && connection.open {
-                if *row >= WAITING_IN_A_ROW && is_queue(family, connection.app, connections.len()) {
-                    known.push(Known::Waiting);
-                    continue;
-                }
-                let waits = entry.look(kernel, connection)?;
-                // The same addresses may be another connection's by now: only an open one was asked about.
-                if entry.accepted.is_some() && !in_flight.is_open(connection.id) {
-                    entry.accepted = None;
-                }
-                if let Some(established) = waits {
-                    // In the handshake it is not in the queue yet, and says nothing of those after it.
-                    *row += u32::from(established);
-                    known.push(Known::Waiting);
-                    continue;
-                }
-                *row = 0;
+            if entry.accepted.is_some() || !connection.open {
+                known.push(entry.accepted.map_or(Known::Lost, Known::Accepted));
+                continue;
             }
-            known.push(entry.accepted.map_or(Known::Lost, Known::Accepted));
+            let ahead = queued.get(&connection.app);
+            let behind = ahead.is_some_and(|queued| connection.began >= *queued);
+            if behind && is_queue(family, connection.app, connections.len()) {
+                known.push(Known::Waiting);
+                continue;
+            }
+            known.push(match entry.look(kernel, connection)? {
+                Seen::Queued => {
+                    let first = queued.entry(connection.app).or_insert(Nanos::MAX);
+                    *first = connection.opened.min(*first);
+                    Known::Waiting
+                }
+                Seen::Opening => Known::Waiting,
+                // The same addresses may be another connection's by now: only an open one was asked about.
+                Seen::Accepted(accepted) if in_flight.is_open(connection.id) => {
+                    entry.accepted = Some(accepted);
+                    Known::Accepted(accepted)
+                }
+                Seen::Accepted(_) | Seen::Gone => Known::Lost,
+            });
         }
         Ok(known)
     }
@@ -200,40 +202,46 @@ pub(super) struct Search<'a> {
     pub(super) deadline: Nanos,
 }
 
+/// What a look at a connection brought.
+enum Seen {
+    Opening,
+    Queued,
+    Accepted(Accepted),
+    Gone,
+}
+
 impl Entry {
-    /// Asks the kernel. `Some(established)` where the connection waits to be accepted.
+    /// Asks the kernel about a connection that was not accepted so far.
     fn look<K: Kernel>(
         &mut self,
         kernel: &mut K,
         connection: &ConnectionView,
-    ) -> Result<Option<bool>, Unlinked> {
+    ) -> Result<Seen, Unlinked> {
         let now = kernel.now();
         let socket = kernel
             .socket(connection.app, connection.local)
             .map_err(unreadable)?;
         let Some(socket) = socket else {
-            return Ok(None);
+            return Ok(Seen::Gone);
         };
         if *self.cookie.get_or_insert(socket.cookie) != socket.cookie {
-            return Ok(None); // another socket has the addresses
+            return Ok(Seen::Gone); // another socket has the addresses
         }
-        match (socket.inode, socket.state) {
-            (0, State::Opening) => Ok(Some(false)),
+        Ok(match (socket.inode, socket.state) {
+            // In the handshake it is not in the queue yet, and says nothing of those after it.
+            (0, State::Opening) => Seen::Opening,
             (0, State::Established) => {
                 self.waited = now;
-                Ok(Some(true))
+                Seen::Queued
             }
-            (0, State::Closing) => Ok(None),
-            (inode, _) => {
-                self.accepted = Some(Accepted {
-                    inode,
-                    cookie: socket.cookie,
-                    since: connection.opened.max(self.waited),
-                    owner: None,
-                });
-                Ok(None)
-            }
-        }
+            (0, State::Closing) => Seen::Gone,
+            (inode, _) => Seen::Accepted(Accepted {
+                inode,
+                cookie: socket.cookie,
+                since: connection.began.max(self.waited),
+                owner: None,
+            }),
+        })
     }
 }
 

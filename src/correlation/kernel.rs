@@ -98,8 +98,12 @@ pub(super) trait Kernel {
     fn now(&mut self) -> Nanos;
     /// The socket with these two addresses, seen from the app. `None` where there is none but a listener.
     fn socket(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<Option<Socket>, Trouble>;
-    /// What that socket received.
-    fn inflow(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<Option<Inflow>, Trouble>;
+    /// That socket, and what it received.
+    fn inflow(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<Option<(Socket, Inflow)>, Trouble>;
     /// Who accepts connections to this address.
     fn listeners(&mut self, app: SocketAddr) -> Result<Listeners, Trouble>;
     /// All processes that are visible, but hopspan's.

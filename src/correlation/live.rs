@@ -61,27 +61,29 @@ impl Kernel for Live {
             .diag
             .connection(local, remote, false)
             .map_err(trouble)?;
-        Ok(answer.map(|answer| Socket {
-            state: state(&answer),
-            inode: answer.inode,
-            cookie: answer.cookie,
-        }))
+        Ok(answer.as_ref().map(socket))
     }
 
-    fn inflow(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<Option<Inflow>, Trouble> {
+    fn inflow(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<Option<(Socket, Inflow)>, Trouble> {
         let asked = self.now();
-        let Some(answer) = self.diag.connection(local, remote, true).map_err(trouble)? else {
+        let answer = self.diag.connection(local, remote, true).map_err(trouble)?;
+        let Some(answer) = answer else {
             return Ok(None);
         };
         let (Some(received), Some(ago)) = (answer.received, answer.last_received_ms) else {
             return Err(Trouble::Unsupported);
         };
         let ago = Nanos::from(ago) * 1_000_000 + TICKS;
-        Ok(Some(Inflow {
+        let inflow = Inflow {
             received,
             unread: u64::from(answer.receive_queue),
             last_since: asked.saturating_sub(ago),
-        }))
+        };
+        Ok(Some((socket(&answer), inflow)))
     }
 
     fn listeners(&mut self, app: SocketAddr) -> Result<Listeners, Trouble> {
@@ -267,12 +269,16 @@ fn alone(process: &Process, fd: Fd) -> io::Result<Thread> {
     })
 }
 
-fn state(answer: &Answer) -> State {
-    // tcp_states.h: 1 ESTABLISHED, 2 SYN_SENT, 3 SYN_RECV, 12 NEW_SYN_RECV.
-    match answer.state {
-        1 => State::Established,
-        2 | 3 | 12 => State::Opening,
-        _ => State::Closing,
+fn socket(answer: &Answer) -> Socket {
+    Socket {
+        // tcp_states.h: 1 ESTABLISHED, 2 SYN_SENT, 3 SYN_RECV, 12 NEW_SYN_RECV.
+        state: match answer.state {
+            1 => State::Established,
+            2 | 3 | 12 => State::Opening,
+            _ => State::Closing,
+        },
+        inode: answer.inode,
+        cookie: answer.cookie,
     }
 }
 

@@ -47,6 +47,21 @@ pub(super) enum Rule {
     Still,
 }
 
+#[cfg(test)]
+impl Rule {
+    const ALL: [Rule; 9] = [
+        Rule::Maker,
+        Rule::NoHeirs,
+        Rule::Parked,
+        Rule::OneRequest,
+        Rule::Before,
+        Rule::Read,
+        Rule::OthersElsewhere,
+        Rule::Siblings,
+        Rule::Still,
+    ];
+}
+
 /// A call as the proof sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
@@ -147,8 +162,7 @@ impl<K: Kernel> Serial<K> {
         let held = self.request(kernel, in_flight, call, &caller, &connections)?;
         let request = current(self, call, &held)?;
         self.no_heirs(kernel, call, &caller, &held)?;
-        self.was_read(kernel, &held, &request)?;
-        self.still(kernel, call, &caller, &held)?;
+        self.still(kernel, call, &caller, &held, &request)?;
         Ok(Look::Proven(Claim {
             connection: held.connection.id,
             request: request.number,
@@ -449,44 +463,32 @@ impl<K: Kernel> Serial<K> {
         Ok(false)
     }
 
-    /// The caller has read some of the request: bytes that came for it were taken from the socket.
-    fn was_read(
-        &mut self,
-        kernel: &mut K,
-        held: &Held<'_>,
-        request: &RequestView,
-    ) -> Result<(), Unlinked> {
-        let connection = held.connection;
-        let inflow = kernel.inflow(connection.app, connection.local);
-        let inflow = inflow.map_err(unreadable)?.ok_or(Unlinked::NoInbound)?;
-        let read = match request.follows {
-            None => inflow.received > inflow.unread,
-            // Bytes that came after all before it were answered, and none of them waits.
-            Some(answered) => inflow.unread == 0 && inflow.last_since > answered,
-        };
-        self.require(Rule::Read, read, Unlinked::NotRead)
-    }
-
-    /// Once more: it waits for this call, holds this request, and both sockets are the ones meant.
+    /// At last: it waits for this call, holds this request and has read of it, and both sockets are the ones meant.
+    ///
+    /// The wait is asked for between two looks at the request's socket, so that both were so at one moment.
     fn still(
         &mut self,
         kernel: &mut K,
         call: &Call,
         caller: &Caller,
         held: &Held<'_>,
+        request: &RequestView,
     ) -> Result<(), Unlinked> {
         let parked = self.parked(kernel, caller)?;
         self.require(Rule::Still, parked, Unlinked::NotParked)?;
         let connection = held.connection;
-        let request = kernel
-            .socket(connection.app, connection.local)
-            .map_err(unreadable)?;
-        let same = request.is_some_and(|socket| {
-            (socket.inode, socket.cookie) == (held.accepted.inode, held.accepted.cookie)
-                && socket.state == State::Established
-        });
+        let inflow = kernel.inflow(connection.app, connection.local);
+        let (socket, inflow) = inflow.map_err(unreadable)?.ok_or(Unlinked::NoInbound)?;
+        let same = socket.state == State::Established
+            && (socket.inode, socket.cookie) == (held.accepted.inode, held.accepted.cookie);
         let holds = self.family.held(kernel, caller.id, held.fd) == Ok(Some(held.accepted.inode));
         self.require(Rule::Still, same && holds, Unlinked::NoInbound)?;
+        let read = match request.follows {
+            None => inflow.received > inflow.unread,
+            // Bytes that came after all before it were answered, and none of them waits.
+            Some(answered) => inflow.unread == 0 && inflow.last_since > answered,
+        };
+        self.require(Rule::Read, read, Unlinked::NotRead)?;
         self.call_socket(kernel, call, &mut Some(caller.socket))?;
         Ok(())
     }
@@ -521,3 +523,8 @@ fn alive(call: &Call, request: &RequestView) -> bool {
     let ended_before = |done| done < call.earliest.saturating_sub(SLACK);
     request.dispatched <= call.latest && !request.done.is_some_and(ended_before)
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

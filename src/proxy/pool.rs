@@ -54,6 +54,8 @@ pub struct Opened {
     pub peer: Option<SocketAddr>,
     /// What was asked for.
     pub address: Address,
+    /// Before connecting to it began.
+    pub began: std::time::Instant,
     /// Receive times, where [`PoolOptions::stamp`] asks for them and the kernel gives them.
     pub received: Option<Arc<Received>>,
 }
@@ -201,6 +203,7 @@ impl Pool {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<Pooled, ConnectError> {
         let limit = self.options.limits.load().connect_timeout;
+        let began = std::time::Instant::now();
         let Connected {
             socket,
             local,
@@ -217,6 +220,7 @@ impl Pool {
             local,
             peer,
             address: address.clone(),
+            began,
             received,
         });
         let told = self.options.on_open.as_ref().map(|tell| tell(&opened));

@@ -24,7 +24,9 @@ pub(super) fn app_pool(
     let correlator = correlator.clone();
     let on_open = move |opened: &Opened| -> Box<dyn Send> {
         match (opened.local, opened.peer) {
-            (Some(local), Some(app)) => Box::new(correlator.app_connection(opened.id, local, app)),
+            (Some(local), Some(app)) => {
+                Box::new(correlator.app_connection(opened.id, local, app, opened.began))
+            }
             // A unix socket has no address to look up.
             _ => Box::new(()),
         }

@@ -111,6 +111,7 @@ struct AppSide {
 
 impl AppSide {
     async fn open(harness: &Harness, app: SocketAddr) -> AppSide {
+        let began = Instant::now();
         let stream = TcpStream::connect(app).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
@@ -118,7 +119,7 @@ impl AppSide {
         stamped::enable(&stream).unwrap();
         let received = Arc::new(Received::default());
         AppSide {
-            _told: harness.correlator.app_connection(id, local, peer),
+            _told: harness.correlator.app_connection(id, local, peer, began),
             stream: BufReader::new(Stamped::new(stream, received.clone())),
             received,
             id,

@@ -5,6 +5,7 @@
 //! Every answer that is not proven is an [`Unlinked`] reason; being slow or without privileges costs a join, never
 //! correctness and never the call.
 
+mod availability;
 mod clock;
 mod engine;
 mod family;
@@ -24,6 +25,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+pub use availability::{Availability, Obstacle};
 use engine::Engine;
 use http::HeaderValue;
 use in_flight::InFlight;
@@ -58,12 +60,30 @@ pub struct OutboundCall {
 }
 
 /// How the correlator works; the defaults suit an app that runs beside hopspan.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Options {
     /// The process ID of the app where hopspan started it (wrap mode), once it runs.
     pub child: Option<Arc<dyn Fn() -> Option<u32> + Send + Sync>>,
     /// Whether requests get a token that their calls can bring back.
     pub tokens: bool,
+    /// Whether the kernel may be made to watch which thread reads a request and sends a call (eBPF).
+    pub thread: bool,
+    /// Whether processes may be looked at for one that serves one request at a time.
+    pub serial: bool,
+    /// Where the app's calls arrive, as the app sees it.
+    pub outbound: Option<SocketAddr>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            child: None,
+            tokens: false,
+            thread: true,
+            serial: true,
+            outbound: None,
+        }
+    }
 }
 
 /// Knows which requests the app is working on, and proves which one caused a call. Shared by both hops.
@@ -83,7 +103,10 @@ impl Correlator {
     /// A correlator that counts into `metrics`. Starts one thread, which ends with it.
     pub fn new(metrics: Arc<Metrics>, options: Options) -> Arc<Correlator> {
         let in_flight = Arc::new(InFlight::default());
-        let engine = Engine::start(in_flight.clone());
+        let engine = options
+            .serial
+            .then(|| Engine::start(in_flight.clone()))
+            .flatten();
         Arc::new(Correlator {
             in_flight,
             engine,
@@ -224,10 +247,24 @@ impl Correlator {
         self.in_flight.size()
     }
 
-    /// Whether calls can be joined here, of the app that listens at `apps` (none: a unix socket). Takes some
+    /// Whether the thread rung works.
+    pub fn thread_rung(&self) -> Availability {
+        if !self.options.thread {
+            return Availability::Off(Obstacle::Disabled);
+        }
+        Availability::Off(Obstacle::Failed("it is not part of this build".to_owned()))
+    }
+
+    /// Whether calls can be joined here by the serial rung, of the app that listens at `apps` (none: a unix socket). Takes some
     /// milliseconds and reads `/proc`: not for the reactor.
     pub fn describe(&self, apps: &[SocketAddr]) -> Rung {
         let child = self.options.child.as_ref().and_then(|child| child());
+        if !self.options.serial {
+            return Rung::Off {
+                why: "correlation.serial is false".to_owned(),
+                fix: "set correlation.serial: true and restart".to_owned(),
+            };
+        }
         rung::describe(self.options.child.is_some(), child, apps)
     }
 }

@@ -120,6 +120,9 @@ impl Sidecar {
             correlation::Options {
                 child: options.child,
                 tokens: config.correlation.token.unwrap_or(false),
+                thread: config.correlation.thread,
+                serial: config.correlation.serial,
+                outbound: Some(addresses.outbound),
             },
         );
         // An app may call its own service: only what comes back to the same listener is a loop.

@@ -148,11 +148,25 @@ fn yes() -> bool {
 }
 
 /// `correlation:`: how calls are joined to the request that caused them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Correlation {
     /// Whether requests carry a token to the app, which calls may bring back; absent: only with the shim of wrap mode.
     pub token: Option<bool>,
+    /// Whether the kernel may be made to watch which thread reads a request and sends a call (eBPF).
+    pub thread: bool,
+    /// Whether the app's processes may be looked at for one that serves one request at a time.
+    pub serial: bool,
+}
+
+impl Default for Correlation {
+    fn default() -> Self {
+        Correlation {
+            token: None,
+            thread: true,
+            serial: true,
+        }
+    }
 }
 
 /// A header format for context.

@@ -110,10 +110,15 @@ impl Running {
         } else {
             ""
         };
-        let rung = tokio::task::spawn_blocking(move || correlator.describe(&apps).to_string())
-            .await
-            .unwrap_or_default();
-        format!("{tokens}{rung}")
+        let rungs = move || {
+            format!(
+                "{}, {}",
+                correlator.thread_rung(),
+                correlator.describe(&apps)
+            )
+        };
+        let rungs = tokio::task::spawn_blocking(rungs).await.unwrap_or_default();
+        format!("{tokens}{rungs}")
     }
 
     /// Where spans go, and what became of them so far.

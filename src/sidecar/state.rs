@@ -41,8 +41,9 @@ impl Subject for State {
     fn correlation(&self) -> String {
         let apps = parts::app_addresses(&self.reloader.config_in_use().inbound.app);
         let rung = self.correlator.describe(&apps).to_string();
+        let thread = self.correlator.thread_rung().to_string();
         let (connections, requests) = self.correlator.remembered();
-        serde_json::json!({ "rung": rung, "app_connections": connections, "requests": requests })
+        serde_json::json!({ "thread": thread, "rung": rung, "app_connections": connections, "requests": requests })
             .to_string()
     }
 

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use hopspan::config::Address;
+use hopspan::telemetry::Code;
 
 pub mod ask;
 pub mod check;
+pub mod doctor;
 pub mod run;
 pub mod start_line;
 pub mod view;
@@ -53,6 +55,12 @@ pub enum Command {
         /// Wait this long before returning, so that load balancers notice.
         #[arg(long, default_value = "0s", value_parser = duration)]
         wait: std::time::Duration,
+    },
+    /// What a code (as HOP114) means and what to do; without one, the list of all codes.
+    Explain {
+        /// A code, its digits, or a `hopspan.unlinked.reason`.
+        #[arg(value_parser = code)]
+        code: Option<Code>,
     },
     /// Ask a running sidecar whether it is ready (for exec probes in an image without a shell).
     Health {
@@ -176,6 +184,11 @@ pub struct AdminArgs {
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     hopspan::config::duration::parse(text).map_err(|advice| advice.to_string())
+}
+
+fn code(text: &str) -> Result<Code, String> {
+    let none = || "no such code; `hopspan explain` lists them".to_owned();
+    hopspan::doctor::explain::find(text).ok_or_else(none)
 }
 
 /// Whether to colour what goes to `stream`: a terminal, and nobody said no (<https://no-color.org>).

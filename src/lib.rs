@@ -20,7 +20,7 @@
 //!
 //! ```text
 //! 6  main, cli                        argv to a running Sidecar or Viewer, signals, exit codes
-//! 5  sidecar  wrap                    composition root: bind() -> addresses, run(stop): serve, drain, flush; the child
+//! 5  sidecar  wrap  doctor            composition root: bind() -> addresses, run(stop): serve, drain, flush; the child; checks
 //! 4  hop                              where proxy, trace, routing and correlation meet: the one path
 //! 3  correlation  admin  view         correlation -> trace; admin is handed what it shows; view -> otlp types only
 //! 2  export                           spans -> queue -> OTLP
@@ -63,5 +63,6 @@ pub mod view;
 
 pub mod hop;
 
+pub mod doctor;
 pub mod sidecar;
 pub mod wrap;

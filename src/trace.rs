@@ -132,13 +132,22 @@ impl Evidence {
     }
 }
 
+/// Why a call was not joined to its cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unproven {
+    /// `hopspan.unlinked.reason`: of a closed set.
+    pub reason: &'static str,
+    /// `hopspan.unlinked.code`: what `hopspan explain` has a page for.
+    pub code: &'static str,
+}
+
 /// The span that caused a new one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parent {
-    /// None: a new trace. `unlinked` says why an outbound call was not joined (`hopspan.unlinked.reason`).
+    /// None: a new trace. `unlinked` says why an outbound call was not joined.
     Root {
-        /// Reason code, where a join was looked for.
-        unlinked: Option<&'static str>,
+        /// Where a join was looked for.
+        unlinked: Option<Unproven>,
     },
     /// A span that hopspan itself started in this exchange.
     Local(Context),

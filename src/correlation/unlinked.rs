@@ -1,5 +1,7 @@
 //! Why an outbound call was left without a parent: a closed set of reasons.
 
+use crate::telemetry::Code;
+
 /// A reason, counted in `hopspan_joins_abstained_total{reason}` and exported as `hopspan.unlinked.reason`.
 ///
 /// The set is closed: dashboards may rely on it.
@@ -66,7 +68,31 @@ impl Unlinked {
         Unlinked::Unsupported,
     ];
 
-    /// The code, as exported.
+    /// The code that `hopspan explain` has a page for, exported as `hopspan.unlinked.code`.
+    pub fn code(self) -> Code {
+        match self {
+            Unlinked::TokenExpired => Code::TokenExpired,
+            Unlinked::RemotePeer => Code::RemotePeer,
+            Unlinked::Off => Code::JoinsOff,
+            Unlinked::NoTimestamp => Code::NoTimestamp,
+            Unlinked::Stale => Code::Stale,
+            Unlinked::SocketGone => Code::SocketGone,
+            Unlinked::UnknownCaller => Code::UnknownCaller,
+            Unlinked::SharedSocket => Code::SharedSocket,
+            Unlinked::SeveralRequests => Code::SeveralRequests,
+            Unlinked::NotParked => Code::NotParked,
+            Unlinked::OtherThread => Code::OtherThread,
+            Unlinked::NoInbound => Code::NoInbound,
+            Unlinked::NotRead => Code::NotRead,
+            Unlinked::UnknownOwner => Code::UnknownOwner,
+            Unlinked::NoProcessAccess => Code::NoProcessAccess,
+            Unlinked::TimedOut => Code::TimedOut,
+            Unlinked::Overloaded => Code::Overloaded,
+            Unlinked::Unsupported => Code::Unsupported,
+        }
+    }
+
+    /// The reason, as exported.
     pub fn as_str(self) -> &'static str {
         match self {
             Unlinked::TokenExpired => "token_expired",
@@ -102,9 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_distinct() {
-        let codes: std::collections::HashSet<_> =
-            Unlinked::ALL.iter().map(|r| r.as_str()).collect();
-        assert_eq!(codes.len(), Unlinked::ALL.len());
+    fn reasons_and_codes_are_distinct() {
+        let told: std::collections::HashSet<_> = Unlinked::ALL.iter().map(|r| r.as_str()).collect();
+        let codes: std::collections::HashSet<_> = Unlinked::ALL.iter().map(|r| r.code()).collect();
+        assert_eq!((told.len(), codes.len()), (Unlinked::ALL.len(), told.len()));
+        assert!(codes.iter().all(|code| code.as_str().starts_with("HOP3")));
     }
 }

@@ -17,7 +17,7 @@ use crate::proxy::forwarding::request::{self as checked, Target};
 use crate::telemetry::metrics::EvidenceLabel;
 use crate::trace::span::{Kind, Name, Span};
 use crate::trace::w3c::Extracted;
-use crate::trace::{Context, Evidence, Parent, redact, semconv};
+use crate::trace::{Context, Evidence, Parent, Unproven, redact, semconv};
 
 /// Decides where an outbound call goes and what goes with it, and starts its span.
 pub async fn plan(
@@ -154,8 +154,7 @@ async fn parent(
             return (Parent::Joined(context, Evidence::Token), None);
         }
         Some(TokenAnswer::Dead(context)) => {
-            let unlinked = Some(Unlinked::TokenExpired.as_str());
-            return (Parent::Root { unlinked }, Some(context));
+            return (unproven(Unlinked::TokenExpired), Some(context));
         }
         Some(TokenAnswer::Unknown) | None => {}
     }
@@ -171,11 +170,18 @@ async fn parent(
     };
     let parent = match correlator.parent_of(call).await {
         Ok((context, evidence)) => Parent::Joined(context, evidence),
-        Err(unlinked) => Parent::Root {
-            unlinked: Some(unlinked.as_str()),
-        },
+        Err(unlinked) => unproven(unlinked),
     };
     (parent, None)
+}
+
+fn unproven(why: Unlinked) -> Parent {
+    Parent::Root {
+        unlinked: Some(Unproven {
+            reason: why.as_str(),
+            code: why.code().as_str(),
+        }),
+    }
 }
 
 fn start_span(
@@ -224,8 +230,11 @@ fn describe(
     match parent {
         Parent::Joined(_, evidence) => span.attribute(semconv::PARENT_EVIDENCE, evidence.as_str()),
         Parent::Root {
-            unlinked: Some(reason),
-        } => span.attribute(semconv::UNLINKED_REASON, *reason),
+            unlinked: Some(why),
+        } => {
+            span.attribute(semconv::UNLINKED_REASON, why.reason);
+            span.attribute(semconv::UNLINKED_CODE, why.code);
+        }
         _ => {}
     }
     if let Some(target) = target {

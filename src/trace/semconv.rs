@@ -59,6 +59,8 @@ pub const TELEMETRY_DISTRO_VERSION: &str = "telemetry.distro.version";
 pub const PARENT_EVIDENCE: &str = "hopspan.parent.evidence";
 /// Why an outbound call has no parent.
 pub const UNLINKED_REASON: &str = "hopspan.unlinked.reason";
+/// The code of that reason, for `hopspan explain`.
+pub const UNLINKED_CODE: &str = "hopspan.unlinked.code";
 /// The snapshot's generation that served the exchange.
 pub const GENERATION: &str = "hopspan.config.generation";
 /// Whether the upstream connection had served before.

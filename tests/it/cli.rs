@@ -29,6 +29,9 @@ async fn exit_codes_are_the_documented_ones() {
         ("a good file", &["check", &good], 0),
         ("a bad file", &["check", &bad], 1),
         ("no file", &["check", "/nonexistent/hopspan.yaml"], 1),
+        ("a code", &["explain", "HOP114"], 0),
+        ("all codes", &["explain"], 0),
+        ("no such code", &["explain", "HOP999"], 2),
         ("nobody to ask", &["health", "--status", "127.0.0.1:1"], 1),
         ("nobody to reload", &["reload", "--admin", "127.0.0.1:1"], 1),
         (
@@ -43,7 +46,23 @@ async fn exit_codes_are_the_documented_ones() {
         assert_eq!(outcome.code, *code, "{case}: {outcome:?}");
         ran += 1;
     }
-    assert_eq!(ran, 10);
+    assert_eq!(ran, 13);
+}
+
+#[tokio::test]
+async fn explain_prints_a_page_by_code_or_by_reason() {
+    let by_code = binary::run(["explain", "hop312"]).await;
+    let by_reason = binary::run(["explain", "no_inbound"]).await;
+    assert!(
+        by_code.stdout.starts_with("HOP312  unlinked: "),
+        "{by_code:?}"
+    );
+    assert_eq!(by_code.stdout, by_reason.stdout);
+    let unknown = binary::run(["explain", "HOP999"]).await;
+    assert!(
+        unknown.stderr.contains("`hopspan explain` lists them"),
+        "{unknown:?}"
+    );
 }
 
 #[tokio::test]

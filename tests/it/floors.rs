@@ -17,6 +17,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("hop", 4),
     ("sidecar", 5),
     ("wrap", 5),
+    ("doctor", 5),
     ("cli", 6),
     ("main", 6),
 ];

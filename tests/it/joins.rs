@@ -176,6 +176,10 @@ async fn a_call_that_no_request_caused_is_not_joined() {
     client::get(hopspan.outbound, &url).send().await;
     let span = collector.spans(1).await.remove(0);
     assert_eq!(span.parent, "");
-    assert_ne!(span.attr("hopspan.unlinked.reason"), "");
+    let reason = span.attr("hopspan.unlinked.reason");
+    assert_ne!(reason, "");
+    // The page that `hopspan explain` prints for the code is about this reason.
+    let code = hopspan::doctor::explain::find(span.attr("hopspan.unlinked.code")).unwrap();
+    assert_eq!(Some(code), hopspan::doctor::explain::find(reason));
     assert!(hopspan.metric("hopspan_joins_abstained_total").await >= 1.0);
 }

@@ -10,7 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::WrapOptions;
 
 /// Where clouds serve metadata and credentials: EC2, GCE, Azure, OpenStack, DigitalOcean, Oracle; ECS tasks; EKS pods;
-/// Alibaba; Azure's wire server. Clients differ in whether IPv6 literals have brackets here.
+/// Alibaba; Azure's wire server. IPv6 literals have no brackets here:
+/// httpx raises for those, whatever it is asked to call.
 pub const METADATA_ADDRESSES: &[&str] = &[
     "169.254.169.254",
     "169.254.170.2",
@@ -19,9 +20,7 @@ pub const METADATA_ADDRESSES: &[&str] = &[
     "168.63.129.16",
     "metadata.google.internal",
     "fd00:ec2::254",
-    "[fd00:ec2::254]",
     "fd00:ec2::23",
-    "[fd00:ec2::23]",
 ];
 
 /// A proxy variable that is set already, and the ways out.

@@ -2,15 +2,21 @@
 
 import asyncio
 import contextvars
+import functools
 import os
 import queue
+import sys
+import tempfile
 import threading
 import unittest
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 
 from .test_outbound import by_requests
 from .world import new_token, new_url, serving, tokens_of
+
+STARTED = None
 
 
 def run_thread(thread):
@@ -29,10 +35,77 @@ class Threads(unittest.TestCase):
         by_requests(self.url)
 
     def test_a_thread(self):
-        for daemon in (False, True):
+        with serving(self.token):
+            run_thread(threading.Thread(target=self.call))
+            run_thread(threading.Thread(target=self.call, daemon=False))
+        self.assertEqual(self.seen(), [[self.token]] * 2)
+
+    def test_a_thread_that_was_made_a_daemon_works_for_nobody(self):
+        class Own(threading.Thread):
+            def __init__(self, **more):
+                super().__init__(daemon=True, **more)
+
+        with serving(self.token):
+            by_keyword = threading.Thread(target=self.call, daemon=True)
+            by_attribute, by_method = (threading.Thread(target=self.call) for _ in range(2))
+            by_attribute.daemon = True
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                by_method.setDaemon(True)
+            for thread in (by_keyword, by_attribute, by_method, Own(target=self.call)):
+                run_thread(thread)
+        self.assertEqual(self.seen(), [[]] * 4)
+
+    def test_a_thread_that_is_a_daemon_as_its_server_is_still_the_requests(self):
+        def server():
             with serving(self.token):
-                run_thread(threading.Thread(target=self.call, daemon=daemon))
-            self.assertEqual(self.seen(), [[self.token]])
+                thread = threading.Thread(target=self.call)
+                self.assertTrue(thread.daemon)
+                run_thread(thread)
+                other = threading.Thread(target=self.call, daemon=True)
+                other.daemon = False
+                run_thread(other)
+
+        run_thread(threading.Thread(target=server, daemon=True))
+        self.assertEqual(self.seen(), [[self.token]] * 2)
+
+    def test_what_an_import_starts_works_for_nobody(self):
+        text = "import threading\nfrom shim_tests import test_carry as tests\ntests.run_thread(threading.Thread(target=tests.STARTED))"
+        text += "\nwith tests.ThreadPoolExecutor(1) as pool: pool.submit(tests.STARTED).result()"
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "starts_a_thread.py"), "w") as file:
+                file.write(text)
+            sys.path.insert(0, folder)
+            globals()["STARTED"] = self.call
+            try:
+                with serving(self.token):
+                    import starts_a_thread  # noqa: F401
+            finally:
+                sys.path.remove(folder)
+        self.assertEqual(self.seen(), [[], []])
+
+    def test_an_app_that_is_served_while_it_is_imported_has_requests_all_the_same(self):
+        from . import apps
+        from .world import wsgi_get
+
+        started, app = [], apps.flask()
+
+        @functools.wraps(app.wsgi_app)
+        def wsgi_app(*arguments):
+            started.append(threading.Thread(target=self.call))
+            run_thread(started[-1])
+            return [b""]
+
+        globals()["STARTED"] = lambda: wsgi_get(app, self.token)
+        with apps.patched(app, "wsgi_app", wsgi_app), tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "serves.py"), "w") as file:
+                file.write("from shim_tests import test_carry\ntest_carry.STARTED()")
+            sys.path.insert(0, folder)
+            try:
+                import serves  # noqa: F401
+            finally:
+                sys.path.remove(folder)
+        self.assertEqual((len(started), self.seen()), (1, [[self.token]]))
 
     def test_a_subclass_with_its_own_run_and_a_timer(self):
         outer = self
@@ -175,7 +248,7 @@ class Orders(unittest.TestCase):
     def test_a_worker_started_by_a_request_that_serves_all(self):
         orders = queue.Queue()
         with serving(self.token):
-            thread = threading.Thread(target=self.worker, args=(orders,), daemon=True)
+            thread = threading.Thread(target=self.worker, args=(orders,))
             thread.start()
             from hopspan_shim import cause
 

@@ -3,25 +3,33 @@
 Only hopspan's one variable is handed on: a copied context would show the app's other variables (Flask's request,
 say) where they were not visible before.
 
-Work that runs on its own may outlive the request and serve others; a worker that the first request happened to
-start is the usual case. So it stops working for its request as soon as it takes orders from anybody else:
+What a request happens to start need not work for it: often the first request starts a worker that serves all.
+So these work for nobody:
+
+* a thread that was made a daemon, in so many words: it may be abandoned, so no answer waits for it;
+* what is started while a module is imported, for instance by Django, which imports its views in the first request;
+* a forked process.
+
+And what works for a request stops to as soon as it takes orders from elsewhere:
 
 * an item of a queue into which not all came from that same request (LIFO queues are pools of connections: not orders);
 * a thread that waits on a condition in code of its own, which is a hand-made queue.
 
-A forked process works for nobody. What is not seen: `queue.SimpleQueue` and gevent's queues, which are written in C,
-and a worker woken by an event.
+What is not seen: `queue.SimpleQueue` and gevent's queues, which are written in C, and a worker woken by an event.
 """
 
 import os
 import sys
 
-from . import cause
+from . import cause, inbound
 from .hooks import replace, trouble
 
 ATTRIBUTE = "_hopspan_request"
+DAEMON = "_hopspan_daemon"
 #: Modules whose waits on conditions say nothing: they wait for what they, or the queue rule, account for.
 _PLUMBING = ("threading", "queue", "concurrent.futures._base", "concurrent.futures.thread", "multiprocessing.pool")
+#: Where the code of a request begins: what is below on the stack is the server's. Filled by hooks of these modules.
+_BEGINNINGS = {inbound.__file__}
 
 
 def forget_in_forks():
@@ -30,13 +38,47 @@ def forget_in_forks():
         register(after_in_child=lambda: cause.use(None))
 
 
+def starting():
+    """The request that starts something here and now, or None."""
+    request = cause.current()
+    if request is None:
+        return None
+    frame = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename in _BEGINNINGS:
+            break
+        if code.co_name == "_call_with_frames_removed" and code.co_filename == "<frozen importlib._bootstrap>":
+            return None
+        frame = frame.f_back
+    return request
+
+
 # Threads
+
+
+def init(original):
+    def __init__(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        # By keyword only. Without it a thread is what its starter is, and that may be a server's daemon.
+        if kwargs.get("daemon"):
+            vars(self)[DAEMON] = True
+
+    return __init__
+
+
+def daemon(original):
+    def set_daemon(self, value):
+        original.fset(self, value)
+        vars(self)[DAEMON] = bool(value)
+
+    return property(original.fget, set_daemon, original.fdel, original.__doc__)
 
 
 def start(original):
     def start(self, *args, **kwargs):
         try:
-            vars(self)[ATTRIBUTE] = cause.current()
+            vars(self)[ATTRIBUTE] = None if vars(self).pop(DAEMON, False) else starting()
         except Exception:
             trouble("starting a thread")
         return original(self, *args, **kwargs)
@@ -75,7 +117,10 @@ def wait(original):
 
 
 def threading(module):
+    replace(module.Thread, "__init__", init)
     replace(module.Thread, "start", start)
+    if isinstance(vars(module.Thread).get("daemon"), property):
+        module.Thread.daemon = daemon(module.Thread.daemon)
     replace(module.Thread, "_bootstrap_inner", bootstrap_inner)
     replace(module.Condition, "wait", wait)
 
@@ -105,7 +150,7 @@ def hand_over(original):
 
     def hand_over(*args, **kwargs):
         try:
-            request = cause.current()
+            request = starting()
             if request is None or len(args) < 2:
                 former = None
             else:
@@ -194,5 +239,6 @@ HOOKS = {
     "concurrent.futures.thread": lambda module: replace(module.ThreadPoolExecutor, "submit", hand_over),
     "multiprocessing.pool": thread_pool,
     "gevent.threadpool": lambda module: replace(module.ThreadPool, "spawn", hand_over),
+    "asyncio.events": lambda module: _BEGINNINGS.add(module.__file__),
     **cause.HOOKS,
 }

@@ -13,6 +13,7 @@ mod outbound;
 mod proxy;
 mod reload;
 mod routing;
+mod shim;
 mod streaming;
 mod support;
 mod tokens;

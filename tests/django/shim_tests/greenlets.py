@@ -9,11 +9,13 @@ import sys  # noqa: E402
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import queue  # noqa: E402
 import threading  # noqa: E402
 from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 
 import gevent  # noqa: E402
 import gevent.pool  # noqa: E402
+import gevent.queue  # noqa: E402
 import gevent.threadpool  # noqa: E402
 
 from shim_tests import apps  # noqa: E402
@@ -125,7 +127,33 @@ def main():
         hold.set()
         holder.join()
     check("a shared pool", tokens_of(url), [[first], [second], []])
+    orders_of_others(new_url())
     print("ok")
+
+
+def orders_of_others(url):
+    """A worker that a request started loses it with the first order that is not that request's own."""
+    kinds = [queue.Queue, queue.SimpleQueue, gevent.queue.Queue, gevent.queue.PriorityQueue, gevent.queue.JoinableQueue]
+    for kind in kinds:
+        for starting in (gevent.spawn, lambda work: threading.Thread(target=work).start()):
+            first, second, orders, done = new_token(), new_token(), kind(), gevent.queue.Queue()
+
+            def work():
+                for _ in range(3):
+                    orders.get()
+                    by_requests(url)
+                    done.put(1)
+
+            def own():
+                starting(work)
+                orders.put(1)
+                done.get()
+                gevent.spawn(in_a_request, second, lambda: (orders.put(2), done.get())).join()
+                orders.put(3)
+                done.get()
+
+            gevent.spawn(in_a_request, first, own).join()
+            check(kind.__module__ + kind.__name__, tokens_of(url), [[first], [], []])
 
 
 if __name__ == "__main__":

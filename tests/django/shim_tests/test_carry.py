@@ -241,26 +241,45 @@ class Orders(unittest.TestCase):
     def worker(self, orders):
         while True:
             order = orders.get()
-            if order is None:
+            if order == "none":
                 return
             by_requests(self.url + "?" + order)
 
     def test_a_worker_started_by_a_request_that_serves_all(self):
-        orders = queue.Queue()
-        with serving(self.token):
-            thread = threading.Thread(target=self.worker, args=(orders,))
-            thread.start()
-            from hopspan_shim import cause
+        from hopspan_shim import cause
 
-            former = cause.use(None)
-            orders.put("from-another")
-            orders.put(None)
-            cause.put_back(former)
-            thread.join()
-        self.assertEqual(tokens_of(self.url), [[]])
+        for kind in (queue.Queue, queue.PriorityQueue, queue.SimpleQueue):
+            orders = kind()
+            with serving(self.token):
+                thread = threading.Thread(target=self.worker, args=(orders,))
+                thread.start()
+                former = cause.use(None)
+                orders.put("from-another")
+                orders.put("none")
+                cause.put_back(former)
+                thread.join()
+            self.assertEqual(tokens_of(self.url), [[]], kind)
+
+    def test_the_stand_in_of_a_queue_in_c_is_as_it(self):
+        import _queue
+        import pickle
+
+        orders = queue.SimpleQueue()
+        self.assertIsInstance(orders, _queue.SimpleQueue)
+        self.assertEqual(queue.SimpleQueue.__name__, "SimpleQueue")
+        self.assertEqual(repr(queue.SimpleQueue), repr(_queue.SimpleQueue))
+        orders.put(1)
+        orders.put_nowait(2)
+        self.assertEqual((orders.qsize(), orders.get(timeout=1), orders.get_nowait(), orders.empty()), (2, 1, 2, True))
+        with self.assertRaises(queue.Empty):
+            orders.get_nowait()
+        with self.assertRaises(queue.Empty):
+            orders.get(True, 0.001)
+        with self.assertRaises(TypeError):
+            pickle.dumps(orders)
 
     def test_workers_that_serve_one_request(self):
-        for kind in (queue.Queue, queue.LifoQueue, queue.PriorityQueue):
+        for kind in (queue.Queue, queue.LifoQueue, queue.PriorityQueue, queue.SimpleQueue):
             with serving(self.token):
                 orders = kind()
                 for order in ("1", "2", "3"):

@@ -24,6 +24,7 @@ class Recorder(ThreadingHTTPServer):
     """Answers everything; `seen` maps a URL as requested to the tokens of each call."""
 
     daemon_threads = True
+    request_queue_size = 128  # of 50 at once none may be dropped and wait for its repetition
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)

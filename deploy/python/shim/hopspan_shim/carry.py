@@ -15,7 +15,7 @@ And what works for a request stops to as soon as it takes orders from elsewhere:
 * an item of a queue into which not all came from that same request (LIFO queues are pools of connections: not orders);
 * a thread that waits on a condition in code of its own, which is a hand-made queue.
 
-What is not seen: `queue.SimpleQueue` and gevent's queues, which are written in C, and a worker woken by an event.
+What is not seen: a worker that takes its orders from anything else and is woken by an event.
 """
 
 import os
@@ -225,6 +225,30 @@ def get(original):
 def queue(module):
     replace(module.Queue, "put", put)
     replace(module.Queue, "get", get)
+    stand_in(module, "SimpleQueue")
+
+
+def stand_in(module, *names):
+    """Classes written in C take no new methods: a subclass stands in the place of each, under its name."""
+    made = {}
+    for name in names:
+        original = vars(module).get(name)
+        if not isinstance(original, type) or hasattr(original.put, "__hopspan__"):
+            continue
+        if original not in made:
+            # As the originals are subclasses of each other, so are these.
+            bases = (original, *[made[base] for base in original.__mro__ if base in made][:1])
+            same = {key: getattr(original, key) for key in ("__module__", "__qualname__", "__doc__")}
+            made[original] = type(original.__name__, bases, same)
+            for method, make in (("put", put), ("get", get)):
+                setattr(made[original], method, make(getattr(original, method)))
+                getattr(made[original], method).__hopspan__ = True
+        setattr(module, name, made[original])
+
+
+def gevent_queue(module):
+    """Since 25.4 these also stand for those of `queue`, once it is monkey-patched."""
+    stand_in(module, "SimpleQueue", "Queue", "UnboundQueue", "JoinableQueue", "PriorityQueue", "LifoQueue", "Channel")
 
 
 def asyncio_queue(module):
@@ -235,6 +259,7 @@ def asyncio_queue(module):
 HOOKS = {
     "threading": threading,
     "queue": queue,
+    "gevent.queue": gevent_queue,
     "asyncio.queues": asyncio_queue,
     "concurrent.futures.thread": lambda module: replace(module.ThreadPoolExecutor, "submit", hand_over),
     "multiprocessing.pool": thread_pool,

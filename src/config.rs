@@ -11,6 +11,7 @@ pub mod duration;
 pub mod errors;
 pub mod export;
 mod homes;
+pub mod limits;
 pub mod network;
 pub mod otel_env;
 mod overlay;
@@ -33,11 +34,12 @@ use serde::{Deserialize, Serialize};
 pub use address::Address;
 pub use errors::{ConfigError, ConfigErrors, Fault};
 pub use export::{Export, Protocol};
+pub use limits::{Limits, Timeouts};
 pub use network::Trust;
 pub use otel_env::OtelEnv;
 pub use sections::{
-    AdminConfig, Capture, Correlation, Inbound, InboundRoute, Limits, Outbound, OutboundRoute,
-    Propagator, Sampling, StatusConfig, Timeouts,
+    AdminConfig, Capture, Correlation, Inbound, InboundRoute, Outbound, OutboundRoute, Propagator,
+    Sampling, StatusConfig,
 };
 pub use snippet::Snippet;
 pub use source::Source;

@@ -183,6 +183,12 @@ impl Correlator {
         answer
     }
 
+    /// Counts a call that cannot be joined by its connection, whatever the kernel says of that.
+    pub fn abstain(&self, reason: Unlinked) -> Unlinked {
+        self.count(Err(reason));
+        reason
+    }
+
     /// Whether requests get tokens.
     pub fn has_tokens(&self) -> bool {
         self.tokens.is_some()

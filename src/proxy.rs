@@ -1,12 +1,12 @@
-//! Bytes: accepting connections, speaking HTTP/1.1 on both sides, pooling upstream connections, tunnels.
+//! Bytes: accepting connections, speaking HTTP/1.x and HTTP/2, pooling upstream connections, tunnels.
 //!
 //! Knows nothing of traces, routes or config meaning: [`crate::hop`] decides, this floor moves bytes and tells how
 //! it went. Streaming both ways, no body is ever held whole. HTTP framing is hyper's; everything hyper leaves open
 //! (deadlines, pools, ends of bodies, field rules of RFC 9110 section 7.6) is here.
 //!
 //! ```text
-//! listener -> server -> (hop) -> pool -> connect
-//!               body, forwarding        tunnel
+//! listener -> sniff -> server -> (hop) -> pool -> connect
+//!                        body, forwarding        tunnel
 //! ```
 
 pub mod body;
@@ -21,4 +21,6 @@ pub mod tunnel;
 mod holder;
 mod linger;
 mod resolve;
+mod sniff;
+pub(crate) mod socket;
 mod timed;

@@ -18,7 +18,7 @@ use crate::export;
 use crate::hop::startup::Startup;
 use crate::hop::{Direction, Hop, Side};
 use crate::proxy::listener::{self, BindError, Listener};
-use crate::proxy::server::ServeOptions;
+use crate::proxy::server::{HeadBudget, ServeOptions};
 use crate::routing::reload::Reloader;
 use crate::telemetry::Metrics;
 use crate::trace::sampling::RateLimiter;
@@ -186,11 +186,14 @@ impl Sidecar {
         let background = CancellationToken::new();
         tokio::spawn(limits.clone().follow(hop.table.clone(), background.clone()));
         tokio::spawn(state.reloader.clone().watch(background.clone()));
+        let heads = Arc::new(HeadBudget::new(&hop.metrics));
         let options = |direction| ServeOptions {
             limits: limits.serve.clone(),
             cut: hop.cut.clone(),
             // Receive times are a part of the proof of a join.
             stamp: direction == "outbound",
+            http2: matches!(direction, "inbound" | "outbound"),
+            heads: heads.clone(),
             ..ServeOptions::new(direction, hop.metrics.clone())
         };
         let side = |direction| Side::new(hop.clone(), direction);

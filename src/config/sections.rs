@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::network::{self, Trust};
 use super::values::{Rate, Ratio, one_or_many};
-use super::{Address, count, duration, size};
+use super::{Address, duration};
 
 /// `inbound:`: requests from clients to the app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -211,96 +211,6 @@ pub struct Capture {
     pub response_headers: Vec<String>,
     /// Query parameters whose values are replaced, beyond those the conventions name.
     pub redact: Vec<String>,
-}
-
-/// `timeouts:`: how long hopspan waits for what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Timeouts {
-    /// From the first byte of a request to the end of its head.
-    #[serde(with = "duration")]
-    pub header: Duration,
-    /// A client's connection without a request.
-    #[serde(with = "duration")]
-    pub idle: Duration,
-    /// A body that makes no progress, either way.
-    #[serde(with = "duration")]
-    pub body_idle: Duration,
-    /// Connecting to the app.
-    #[serde(with = "duration")]
-    pub connect_app: Duration,
-    /// Connecting to a service, per address.
-    #[serde(with = "duration")]
-    pub connect: Duration,
-    /// From the request sent to the head of the response; none by default, since slow views are the app's business.
-    #[serde(with = "duration::optional")]
-    pub response: Option<Duration>,
-    /// An unused connection to the app (gunicorn closes after 2 s, so earlier).
-    #[serde(with = "duration")]
-    pub upstream_idle_app: Duration,
-    /// An unused connection to a service.
-    #[serde(with = "duration")]
-    pub upstream_idle: Duration,
-    /// Requests in flight at shutdown.
-    #[serde(with = "duration")]
-    pub drain: Duration,
-    /// Sending the last spans at shutdown.
-    #[serde(with = "duration")]
-    pub flush: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Timeouts {
-        Timeouts {
-            header: Duration::from_secs(10),
-            idle: Duration::from_secs(75),
-            body_idle: Duration::from_secs(60),
-            connect_app: Duration::from_secs(1),
-            connect: Duration::from_secs(5),
-            response: None,
-            upstream_idle_app: Duration::from_millis(1500),
-            upstream_idle: Duration::from_secs(30),
-            drain: Duration::from_secs(25),
-            flush: Duration::from_secs(3),
-        }
-    }
-}
-
-/// `limits:`: sizes and counts that bound what one peer can cost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Bytes of a request or response head.
-    #[serde(with = "size")]
-    pub head_bytes: usize,
-    /// Header fields of a head.
-    #[serde(with = "count")]
-    pub headers: usize,
-    /// Client connections to one listener.
-    #[serde(with = "count")]
-    pub connections: usize,
-    /// Unused connections kept to one upstream.
-    #[serde(with = "count")]
-    pub idle_per_upstream: usize,
-    /// Attributes of a span (`OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`).
-    #[serde(with = "count")]
-    pub attributes: usize,
-    /// Bytes of an attribute's value (`OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`).
-    #[serde(with = "size")]
-    pub attribute_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            head_bytes: 32 * 1024,
-            headers: 100,
-            connections: 10_000,
-            idle_per_upstream: 256,
-            attributes: 128,
-            attribute_bytes: 4096,
-        }
-    }
 }
 
 /// `status:`: health, readiness and metrics, for everyone who asks.

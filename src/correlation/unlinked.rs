@@ -11,6 +11,8 @@ pub enum Unlinked {
     TokenExpired,
     /// The call came from another host: not the app's.
     RemotePeer,
+    /// The call shares its connection with others (HTTP/2), so the connection proves nothing of it.
+    Multiplexed,
     /// No rung works here: the kernel cannot be asked about sockets.
     Off,
     /// The kernel did not say when the call's bytes came in.
@@ -47,9 +49,10 @@ pub enum Unlinked {
 
 impl Unlinked {
     /// All reasons.
-    pub const ALL: [Unlinked; 18] = [
+    pub const ALL: [Unlinked; 19] = [
         Unlinked::TokenExpired,
         Unlinked::RemotePeer,
+        Unlinked::Multiplexed,
         Unlinked::Off,
         Unlinked::NoTimestamp,
         Unlinked::Stale,
@@ -97,6 +100,7 @@ impl Unlinked {
         match self {
             Unlinked::TokenExpired => "token_expired",
             Unlinked::RemotePeer => "remote_peer",
+            Unlinked::Multiplexed => "multiplexed",
             Unlinked::Off => "off",
             Unlinked::NoTimestamp => "no_timestamp",
             Unlinked::Stale => "stale",

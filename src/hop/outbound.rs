@@ -4,7 +4,7 @@
 //! the request in flight, else what correlation proves, else none with the reason), which span (CLIENT), what leaves with the request. Span attributes: OTel's HTTP client
 //! conventions. A route with `propagate: false` gets no context at all: not even the app's own.
 
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 
 use super::error::ExchangeError;
@@ -27,7 +27,7 @@ pub async fn plan(
     let snapshot = exchange.snapshot.clone();
     // Off before anything else is decided: wherever the call goes, the token does not.
     let token = token::strip(request.headers_mut());
-    let (parent, ended) = parent(exchange, request.headers(), token).await;
+    let (parent, ended) = parent(exchange, request, token).await;
     let target = match checked::target(request) {
         Ok(target) => Called::of(&target),
         Err(bad) => {
@@ -135,10 +135,10 @@ impl Called {
 /// Second, the request that the call descends from and has outlived: no parent, but a link.
 async fn parent(
     exchange: &Exchange,
-    headers: &HeaderMap,
+    request: &Request<Incoming>,
     token: Option<HeaderValue>,
 ) -> (Parent, Option<Context>) {
-    if let Extracted::Valid(context) = super::extract(exchange, headers) {
+    if let Extracted::Valid(context) = super::extract(exchange, request.headers()) {
         let evidence = Evidence::Header.as_str();
         exchange
             .hop
@@ -157,6 +157,10 @@ async fn parent(
             return (unproven(Unlinked::TokenExpired), Some(context));
         }
         Some(TokenAnswer::Unknown) | None => {}
+    }
+    if request.version() == Version::HTTP_2 {
+        let unlinked = Some(correlator.abstain(Unlinked::Multiplexed).as_str());
+        return (Parent::Root { unlinked }, None);
     }
     let connection = &exchange.connection;
     let call = OutboundCall {

@@ -16,7 +16,7 @@ use super::exchange::Exchange;
 use super::send::connect_error;
 use super::{Hop, Plan};
 use crate::proxy::body::ResponseBody;
-use crate::proxy::connect;
+use crate::proxy::socket::Socket;
 use crate::proxy::tunnel::{self, TunnelEnd};
 use crate::trace::semconv;
 use crate::trace::span::End;
@@ -74,7 +74,7 @@ pub async fn connect(
 /// A CONNECT whose upstream is dialled.
 pub struct Connected {
     client: OnUpgrade,
-    upstream: connect::Socket,
+    upstream: Socket,
 }
 
 impl Connected {

@@ -1,4 +1,4 @@
-//! What a proxy must do to the head of a message: RFC 9110 section 7.6 and RFC 9112, as pure functions.
+//! What a proxy must do to the head of a message: RFC 9110 section 7.6, RFC 9112 and RFC 9113, as pure functions.
 //!
 //! [`request::validate`] refuses what could be read in two ways; [`clean_request`] and [`clean_response`] make of a
 //! head what the other side should see; [`forwarded::add`] tells the app who called. Bodies, and fields with a meaning
@@ -67,15 +67,31 @@ pub fn clean_request<B>(request: &mut Request<B>, protect: &[HeaderName]) -> Opt
         _ => None,
     };
     // Without Host it cannot be an HTTP/1.1 request: load balancers check health like this.
+    let crumbs = request.version() == Version::HTTP_2;
     if request.headers().contains_key(header::HOST) {
         *request.version_mut() = Version::HTTP_11;
     }
     strip_hop_by_hop(request.headers_mut(), protect);
     request.headers_mut().remove(header::TRAILER);
+    if crumbs {
+        join_cookies(request.headers_mut());
+    }
     if let Some(upgrade) = upgrade {
         set_upgrade(request.headers_mut(), upgrade);
     }
     upgrade
+}
+
+/// HTTP/2 clients may send a cookie in crumbs, a field each; elsewhere it is one field (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs = headers.get_all(header::COOKIE).iter();
+    let crumbs: Vec<&[u8]> = crumbs.map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookie);
+    }
 }
 
 /// What is wrong with a response: an upstream's fault, to be answered 502.

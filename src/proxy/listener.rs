@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 pub use super::holder::Holder;
 use super::server::{Connection, Handler, ServeOptions, serve_connection};
+use super::socket::Socket;
 use super::stamped::{self, Stamped};
 use crate::config::Address;
 use crate::telemetry::metrics::{Direction, Reason};
@@ -260,12 +261,11 @@ impl<H: Handler> Server<H> {
         let (stop, stamp) = (self.stop.clone(), self.stamp);
         self.tracker.spawn(async move {
             let mut panics = CountPanic(Some(&options));
-            if stamp {
-                let stream = Stamped::new(stream, connection.received.clone());
-                serve_connection(stream, guard, connection, &options, handler, stop).await;
-            } else {
-                serve_connection(stream, guard, connection, &options, handler, stop).await;
-            }
+            let socket = match stamp {
+                true => Socket::Stamped(Stamped::new(stream, connection.received.clone())),
+                false => Socket::Tcp(stream),
+            };
+            serve_connection(socket, guard, connection, &options, handler, stop).await;
             panics.0 = None;
         });
     }

@@ -1,11 +1,8 @@
-//! One client connection: HTTP/1.1 by hyper, around a [`Handler`].
+//! One client connection: what it speaks is found out by its first bytes, then HTTP/1.x or HTTP/2 by hyper, around a
+//! [`Handler`].
 //!
-//! Adds what hyper leaves open: a slow head is answered 408 while an idle connection may wait far longer, a stalled
-//! reader is cut off, a panicking handler becomes a 500, requests that never reached the handler are counted, and a
-//! stop lets the exchange in flight finish with `connection: close`.
-//!
-//! `half_close` is off, knowingly (as in Nginx): a client that shuts its write side counts as gone, which is how the
-//! handler is cancelled the moment a client disconnects. With it on, hyper would notice only at the next write.
+//! Adds what hyper leaves open: every wait has a deadline, a stalled reader is cut off, a panicking handler becomes a
+//! 500, requests that never reached the handler are counted, and a stop lets the exchanges in flight finish.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,19 +14,22 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::Body;
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::body::ResponseBody;
+use super::sniff::{Rewound, Spoken, Unheard, sniff};
+use super::socket::Socket;
 use super::stamped::Received;
-use super::timed::{Clock, HeadTimer, Timed};
+use super::timed::{Clock, Timed};
 use crate::telemetry::metrics::{Metrics, Reason};
+pub use heads::HeadBudget;
+
+mod heads;
+mod http1;
+mod http2;
+mod streams;
 
 /// What is done with requests. A clone is made for each request, so it should be an `Arc` or two.
 pub trait Handler: Clone + Send + Sync + 'static {
@@ -66,6 +66,10 @@ pub struct ServeOptions {
     /// Whether the names of a request's fields go on in the case they came in. Costs about 400 instructions a field
     /// (hyper keeps a second map), a tenth of an exchange; without it they are in lower case, as HTTP/2's always are.
     pub preserve_case: bool,
+    /// Whether HTTP/2 is spoken, too.
+    pub http2: bool,
+    /// What the heads of HTTP/2 requests may take in all, over every listener that shares it.
+    pub heads: Arc<HeadBudget>,
     /// Read once per new connection.
     pub limits: Arc<ArcSwap<ServeLimits>>,
     /// Where things are counted.
@@ -75,12 +79,14 @@ pub struct ServeOptions {
 }
 
 impl ServeOptions {
-    /// Default limits, never cut.
+    /// Default limits, HTTP/1.x only, never cut.
     pub fn new(direction: &'static str, metrics: Arc<Metrics>) -> ServeOptions {
         ServeOptions {
             direction,
             stamp: false,
             preserve_case: true,
+            http2: false,
+            heads: Arc::new(HeadBudget::new(&metrics)),
             limits: Arc::new(ArcSwap::from_pointee(ServeLimits::default())),
             metrics,
             cut: CancellationToken::new(),
@@ -103,6 +109,12 @@ pub struct ServeLimits {
     pub max_headers: usize,
     /// Open client connections; above: refused.
     pub max_connections: usize,
+    /// Requests at once on an HTTP/2 connection; above: the client waits.
+    pub http2_streams: u32,
+    /// Fields of an HTTP/2 head, as RFC 9113 section 6.5.2 counts them; above: 431.
+    pub http2_head_bytes: usize,
+    /// Heads of HTTP/2 requests in hand at once, over all connections; above: 503.
+    pub http2_heads: usize,
 }
 
 impl Default for ServeLimits {
@@ -112,128 +124,113 @@ impl Default for ServeLimits {
             idle_timeout: Duration::from_secs(75),
             write_timeout: Some(Duration::from_secs(60)),
             max_head_bytes: 32 * 1024,
-            max_headers: HYPER_MAX_HEADERS,
+            max_headers: http1::HYPER_MAX_HEADERS,
             max_connections: 10_000,
+            http2_streams: 100,
+            http2_head_bytes: 16 * 1024,
+            http2_heads: 16 * 1024 * 1024,
         }
     }
 }
 
-/// hyper's own default, for which it needs no allocation.
-const HYPER_MAX_HEADERS: usize = 100;
-/// hyper's buffer each way. Also the largest single read, so larger than a head may be.
-const BUFFER: usize = 64 * 1024;
-/// How long a 408 may take to be sent.
-const LAST_WORD: Duration = Duration::from_secs(1);
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// How long a client that is connected when a stop begins has to send what is on its way.
+const FRESH: Duration = Duration::from_millis(50);
+
+/// A client's connection as HTTP is spoken on it. `G` is dropped when the socket is closed.
+type Wire<G> = Timed<Rewound<Socket>, G>;
 
 /// Serves one connection until it closes, `stop` (gracefully) or `options.cut` (at once). `guard` is dropped when the
 /// socket is closed, which for tunnels is later than this returns.
-pub(crate) async fn serve_connection<S, G, H>(
-    socket: S,
+pub(crate) async fn serve_connection<G, H>(
+    mut socket: Socket,
     guard: G,
     connection: Arc<Connection>,
     options: &ServeOptions,
     handler: H,
     stop: CancellationToken,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     G: Send + Unpin + 'static,
     H: Handler,
 {
     let limits = options.limits.load_full();
     let clock = Clock::new(limits.idle_timeout);
-    let io = Timed::new(socket, clock.clone(), limits.write_timeout, guard);
-    let service = {
-        let (metrics, clock) = (options.metrics.clone(), clock.clone());
-        service_fn(move |request: Request<Incoming>| {
-            let (handler, connection) = (handler.clone(), connection.clone());
-            let connect = request.method() == Method::CONNECT;
-            clock.request_begins(!request.body().is_end_stream());
-            Caught {
-                // Boxed so that an idle connection does not keep the room of a whole exchange.
-                handling: Box::pin(async move { handler.handle(request, connection).await }),
-                metrics: metrics.clone(),
-                clock: clock.clone(),
-                connect,
-            }
-        })
-    };
-    let mut served = builder(&limits, &clock, options.preserve_case)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    let result = tokio::select! {
-        biased;
-        result = &mut served => result,
-        () = stop.cancelled() => {
-            Pin::new(&mut served).graceful_shutdown();
-            tokio::select! {
-                result = &mut served => result,
-                () = options.cut.cancelled() => return,
-            }
+    let heard = {
+        let sniffed = sniff(
+            &mut socket,
+            &clock,
+            limits.idle_timeout,
+            limits.header_timeout,
+        );
+        let stopped = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FRESH).await;
+        };
+        tokio::select! {
+            biased;
+            heard = sniffed => heard,
+            () = stopped => return,
         }
     };
-    let Err(error) = result else { return };
-    if let Some(reason) = protocol_error(&error, &clock) {
-        options
-            .metrics
+    let (spoken, ahead) = match heard {
+        Ok(heard) => heard,
+        Err(Unheard::Silent) => return,
+        Err(Unheard::Slow) => return options.count("slow_head"),
+    };
+    let io = Timed::new(
+        Rewound::new(ahead, socket),
+        clock.clone(),
+        limits.write_timeout,
+        guard,
+    );
+    let client = Client {
+        connection,
+        options,
+        limits,
+        clock,
+        handler,
+        stop,
+    };
+    match spoken {
+        // Boxed: most connections should not have the room of this one.
+        Spoken::Http2 if options.http2 => Box::pin(http2::serve(io, client)).await,
+        Spoken::Http1 | Spoken::Http2 | Spoken::Tls => http1::serve(io, client).await,
+    }
+}
+
+/// What serving a connection takes, besides the connection.
+struct Client<'a, H> {
+    connection: Arc<Connection>,
+    options: &'a ServeOptions,
+    limits: Arc<ServeLimits>,
+    clock: Arc<Clock>,
+    handler: H,
+    stop: CancellationToken,
+}
+
+impl ServeOptions {
+    /// Counts what came to no request, or was no HTTP.
+    fn count(&self, reason: &'static str) {
+        self.metrics
             .protocol_errors
             .get_or_create(&Reason { reason })
             .inc();
-    }
-    tracing::debug!(error = %error, "client connection ended");
-    if error.is_timeout() && clock.head_was_late() {
-        // hyper hangs up without a word here (RFC 9110 section 15.5.9 has one).
-        if let Some(parts) = served.into_parts() {
-            let mut io = parts.io.into_inner();
-            let said = async {
-                io.write_all(REQUEST_TIMEOUT).await?;
-                io.shutdown().await
-            };
-            let _ = tokio::time::timeout(LAST_WORD, said).await;
-        }
-    }
-}
-
-fn builder(limits: &ServeLimits, clock: &Arc<Clock>, preserve_case: bool) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(HeadTimer::new(clock.clone(), limits.header_timeout))
-        // The idle limit: `HeadTimer` shortens it once a head has begun.
-        .header_read_timeout(limits.idle_timeout)
-        .half_close(false)
-        .preserve_header_case(preserve_case)
-        .max_header_size(limits.max_head_bytes)
-        .max_buf_size(BUFFER.max(limits.max_head_bytes))
-        // Upstream's own Date passes; hyper adds one where there is none (RFC 9110 section 6.6.1).
-        .auto_date_header(true);
-    if limits.max_headers != HYPER_MAX_HEADERS {
-        builder.max_headers(limits.max_headers);
-    }
-    builder
-}
-
-/// The class of an error for which hyper answered (or hung up) without calling the handler.
-fn protocol_error(error: &hyper::Error, clock: &Clock) -> Option<&'static str> {
-    if error.is_parse_too_large() {
-        Some("too_large")
-    } else if error.is_parse_version_h2() {
-        Some("http2_preface")
-    } else if error.is_parse() {
-        Some("malformed")
-    } else if error.is_timeout() {
-        clock.head_was_late().then_some("slow_head")
-    } else {
-        None
     }
 }
 
 /// A handler whose panic is an answer, so that neither the process nor the accounting of a connection is lost.
 struct Caught<F> {
+    /// Boxed so that an idle connection does not keep the room of a whole exchange.
     handling: Pin<Box<F>>,
     metrics: Arc<Metrics>,
-    clock: Arc<Clock>,
-    connect: bool,
+}
+
+impl<F: Future<Output = Response<ResponseBody>>> Caught<F> {
+    fn new(handling: F, metrics: &Arc<Metrics>) -> Caught<F> {
+        Caught {
+            handling: Box::pin(handling),
+            metrics: metrics.clone(),
+        }
+    }
 }
 
 impl<F: Future<Output = Response<ResponseBody>>> Future for Caught<F> {
@@ -243,37 +240,36 @@ impl<F: Future<Output = Response<ResponseBody>>> Future for Caught<F> {
         let handling = self.handling.as_mut();
         // Unwind safety: after a panic the future is dropped and never looked at again.
         let polled = catch_unwind(AssertUnwindSafe(|| handling.poll(cx)));
-        let response = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(response)) => response,
+        match polled {
+            Ok(polled) => polled.map(Ok),
             Err(_) => {
                 self.metrics.panics.inc();
                 tracing::error!("a request handler panicked; this is a bug in hopspan");
-                panicked()
+                Poll::Ready(Ok(own_answer(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "hopspan; error=proxy_internal_error",
+                    "hopspan failed on this request\n",
+                )))
             }
-        };
-        let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS
-            || (self.connect && response.status().is_success());
-        if tunnel {
-            self.clock.lift();
         }
-        Poll::Ready(Ok(response))
     }
 }
 
-fn panicked() -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::from("hopspan failed on this request\n"));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+/// An answer to a request that the handler never saw, or failed on. `proxy_status`: RFC 9209.
+fn own_answer(
+    status: StatusCode,
+    proxy_status: &'static str,
+    text: &'static str,
+) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from(text));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    headers.insert(
-        "proxy-status",
-        HeaderValue::from_static("hopspan; error=proxy_internal_error"),
-    );
-    // What the handler had read of the request is unknown, so nothing more is read from this connection.
+    headers.insert("proxy-status", HeaderValue::from_static(proxy_status));
+    // What was read of the request is unknown, so nothing more is read from this connection.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

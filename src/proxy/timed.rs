@@ -55,7 +55,8 @@ impl Clock {
         self.body_expected.store(with_body, Ordering::Relaxed);
     }
 
-    fn poll_until(&self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    /// Waits on the one timer of this connection.
+    pub(crate) fn poll_until(&self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let mut sleep = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = tokio::time::Instant::from_std(deadline);
         loop {

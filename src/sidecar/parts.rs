@@ -163,5 +163,8 @@ fn serve_limits(snapshot: &Snapshot) -> ServeLimits {
         max_head_bytes: snapshot.limits.head_bytes,
         max_headers: snapshot.limits.headers,
         max_connections: snapshot.limits.connections,
+        http2_streams: u32::try_from(snapshot.limits.http2_streams).unwrap_or(u32::MAX),
+        http2_head_bytes: snapshot.limits.http2_head_bytes,
+        http2_heads: snapshot.limits.http2_heads,
     }
 }

@@ -121,6 +121,8 @@ pub struct Metrics {
     pub connections_refused: Family<Reason, Counter>,
     /// `hopspan_client_protocol_errors_total{reason}`: answered by the HTTP layer before a request existed
     pub protocol_errors: Family<Reason, Counter>,
+    /// `hopspan_http2_head_bytes`: heads of HTTP/2 requests in hand
+    pub http2_head_bytes: Gauge,
     /// `hopspan_upstream_connections_opened_total`
     pub upstream_connections_opened: Counter,
     /// `hopspan_upstream_connections_open`
@@ -161,6 +163,7 @@ impl Metrics {
             connections: Family::default(),
             connections_refused: Family::default(),
             protocol_errors: Family::default(),
+            http2_head_bytes: Gauge::default(),
             upstream_connections_opened: Counter::default(),
             upstream_connections_open: Gauge::default(),
             upstream_retries: Family::default(),
@@ -268,6 +271,11 @@ impl Metrics {
             "hopspan_client_protocol_errors",
             "Requests that were not HTTP",
             self.protocol_errors.clone(),
+        );
+        registry.register(
+            "hopspan_http2_head_bytes",
+            "Heads of HTTP/2 requests that are in hand",
+            self.http2_head_bytes.clone(),
         );
         registry.register(
             "hopspan_upstream_connections_opened",

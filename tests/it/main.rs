@@ -7,6 +7,7 @@ mod context;
 mod correlation;
 mod drain;
 mod floors;
+mod http2;
 mod inbound;
 mod joins;
 mod outbound;

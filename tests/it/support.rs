@@ -4,6 +4,7 @@
 //! [`PATIENCE`] with a sentence. What a fixture started ends when it is dropped.
 //!
 //! - [`app`]: an HTTP server with routes that remembers what it was asked; [`client`]: a client that remembers its socket
+//! - [`h2`]: HTTP/2 clients, by hyper and by frames
 //! - [`raw`]: bytes as they are, for both sides: truncated, early, garbage, reset, slow
 //! - [`collector`]: an OTLP receiver (gRPC or HTTP) that can fail in the ways collectors do; [`spans`]: what it got
 //! - [`sidecar`]: hopspan itself, in this process; [`load`]: steady requests while something happens to it
@@ -16,6 +17,7 @@ pub(crate) mod app;
 pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod collector;
+pub(crate) mod h2;
 pub(crate) mod journal;
 pub(crate) mod load;
 pub(crate) mod message;

@@ -2,7 +2,8 @@
 //!
 //! hyper has already refused what is not HTTP, differing `Content-Length`s, and a `Transfer-Encoding` that does not end
 //! in `chunked` or comes with HTTP/1.0. It takes `Transfer-Encoding` with `Content-Length`, drops the latter before
-//! anybody sees it, and closes the connection afterwards: RFC 9112 section 6.1 allows that.
+//! anybody sees it, and closes the connection afterwards: RFC 9112 section 6.1 allows that. Of HTTP/2 requests h2 has
+//! refused fields of a connection, upper case, and a length that is not the body's.
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 
@@ -44,12 +45,26 @@ pub struct Target<'a> {
 /// Says what to answer; whoever answers should close the connection, since the framing may be in doubt.
 pub fn validate<B>(request: &Request<B>) -> Result<(), BadRequest> {
     let headers = request.headers();
-    let host = only_host(headers, request.version())?;
+    let authority = request.uri().authority().map(|host| host.as_str());
+    let host = only_host(headers)?;
+    match (host, request.version()) {
+        (None, Version::HTTP_11) => return Err(bad("there is no Host")),
+        (None, Version::HTTP_2) if authority.is_none() => {
+            return Err(bad("there is no :authority and no Host"));
+        }
+        (Some(host), Version::HTTP_2)
+            if authority.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(host.as_bytes())) =>
+        {
+            // RFC 9113 section 8.3.1. In HTTP/1.1 the target simply wins.
+            return Err(bad("Host is not :authority"));
+        }
+        _ => {}
+    }
     if let Some(host) = host {
         check_authority(host.as_bytes(), true)?;
     }
-    if let Some(authority) = request.uri().authority() {
-        check_authority(authority.as_str().as_bytes(), false)?;
+    if let Some(authority) = authority {
+        check_authority(authority.as_bytes(), false)?;
     }
     match request.uri().scheme_str() {
         None | Some("http" | "https") => {}
@@ -73,16 +88,13 @@ pub fn validate<B>(request: &Request<B>) -> Result<(), BadRequest> {
     Ok(())
 }
 
-fn only_host(headers: &HeaderMap, version: Version) -> Result<Option<&HeaderValue>, BadRequest> {
+fn only_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, BadRequest> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(bad("there is more than one Host"));
+    match hosts.next() {
+        Some(_) => Err(bad("there is more than one Host")),
+        None => Ok(host),
     }
-    if host.is_none() && version >= Version::HTTP_11 {
-        return Err(bad("there is no Host"));
-    }
-    Ok(host)
 }
 
 /// Host and port as RFC 3986 section 3.2 spells them; an empty `Host` is allowed (RFC 9110 section 7.2), user

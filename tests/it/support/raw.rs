@@ -204,6 +204,11 @@ impl Peer {
         }
     }
 
+    /// What was read and not used, as it is.
+    pub(crate) fn have(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// What was read and not used.
     pub(crate) fn unread(&self) -> String {
         String::from_utf8_lossy(&self.buffer).into_owned()

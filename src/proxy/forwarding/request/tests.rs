@@ -21,7 +21,7 @@ fn request(target: &str, version: Version, lines: &[(&str, &str)]) -> Request<()
 #[test]
 fn what_is_refused_and_what_is_not() {
     const OK: u16 = 200;
-    let v11 = Version::HTTP_11;
+    let (v11, v2) = (Version::HTTP_11, Version::HTTP_2);
     let rows: &[Row] = &[
         ("/", v11, &[("host", "a")], OK),
         ("/", v11, &[("host", "")], OK),
@@ -31,6 +31,12 @@ fn what_is_refused_and_what_is_not() {
         ("/", Version::HTTP_10, &[], OK),
         ("*", v11, &[("host", "a")], OK),
         ("http://b/", v11, &[("host", "a")], OK),
+        ("http://b/", v2, &[], OK),
+        ("http://b/", v2, &[("host", "B")], OK),
+        ("http://b/", v2, &[("host", "a")], 400),
+        ("http://b/", v2, &[("host", "b"), ("host", "b")], 400),
+        ("/", v2, &[("host", "a")], OK),
+        ("/", v2, &[], 400),
         ("/", v11, &[], 400),
         ("http://b/", v11, &[], 400),
         ("/", v11, &[("host", "a"), ("host", "a")], 400),
@@ -180,7 +186,7 @@ fn what_is_refused_and_what_is_not() {
         assert_eq!(got, *expected, "{target} {lines:?}");
         ran += 1;
     }
-    assert_eq!(ran, 46);
+    assert_eq!(ran, 52);
 }
 
 #[test]

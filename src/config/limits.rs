@@ -1,0 +1,111 @@
+//! Waits, sizes and counts: `timeouts:` and `limits:`, each with its default.
+//!
+//! Field names are the keys of the file.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{count, duration, size};
+
+/// `timeouts:`: how long hopspan waits for what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// From the first byte of a request to the end of its head.
+    #[serde(with = "duration")]
+    pub header: Duration,
+    /// A client's connection without a request.
+    #[serde(with = "duration")]
+    pub idle: Duration,
+    /// A body that makes no progress, either way.
+    #[serde(with = "duration")]
+    pub body_idle: Duration,
+    /// Connecting to the app.
+    #[serde(with = "duration")]
+    pub connect_app: Duration,
+    /// Connecting to a service, per address.
+    #[serde(with = "duration")]
+    pub connect: Duration,
+    /// From the request sent to the head of the response; none by default, since slow views are the app's business.
+    #[serde(with = "duration::optional")]
+    pub response: Option<Duration>,
+    /// An unused connection to the app (gunicorn closes after 2 s, so earlier).
+    #[serde(with = "duration")]
+    pub upstream_idle_app: Duration,
+    /// An unused connection to a service.
+    #[serde(with = "duration")]
+    pub upstream_idle: Duration,
+    /// Requests in flight at shutdown.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+    /// Sending the last spans at shutdown.
+    #[serde(with = "duration")]
+    pub flush: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            header: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body_idle: Duration::from_secs(60),
+            connect_app: Duration::from_secs(1),
+            connect: Duration::from_secs(5),
+            response: None,
+            upstream_idle_app: Duration::from_millis(1500),
+            upstream_idle: Duration::from_secs(30),
+            drain: Duration::from_secs(25),
+            flush: Duration::from_secs(3),
+        }
+    }
+}
+
+/// `limits:`: sizes and counts that bound what one peer can cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a request or response head.
+    #[serde(with = "size")]
+    pub head_bytes: usize,
+    /// Header fields of a head.
+    #[serde(with = "count")]
+    pub headers: usize,
+    /// Client connections to one listener.
+    #[serde(with = "count")]
+    pub connections: usize,
+    /// Requests at once on one HTTP/2 connection of a client.
+    #[serde(with = "count")]
+    pub http2_streams: usize,
+    /// Bytes of an HTTP/2 head, 32 for each field besides its name and value (RFC 9113 section 6.5.2).
+    #[serde(with = "size")]
+    pub http2_head_bytes: usize,
+    /// Bytes of the heads of all HTTP/2 requests that were not sent on yet.
+    #[serde(with = "size")]
+    pub http2_heads: usize,
+    /// Unused connections kept to one upstream.
+    #[serde(with = "count")]
+    pub idle_per_upstream: usize,
+    /// Attributes of a span (`OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`).
+    #[serde(with = "count")]
+    pub attributes: usize,
+    /// Bytes of an attribute's value (`OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`).
+    #[serde(with = "size")]
+    pub attribute_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head_bytes: 32 * 1024,
+            headers: 100,
+            connections: 10_000,
+            http2_streams: 100,
+            http2_head_bytes: 16 * 1024,
+            http2_heads: 16 * 1024 * 1024,
+            idle_per_upstream: 256,
+            attributes: 128,
+            attribute_bytes: 4096,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! HTTP/1.x with a client, by hyper.
+//!
+//! A slow head is answered 408 while an idle connection may wait far longer; a stop lets the exchange in flight finish
+//! with `connection: close`.
+//!
+//! `half_close` is off, knowingly (as in Nginx): a client that shuts its write side counts as gone, which is how the
+//! handler is cancelled the moment a client disconnects. With it on, hyper would notice only at the next write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+
+use super::{Caught, Client, Handler, ServeLimits, Wire};
+use crate::proxy::timed::{Clock, HeadTimer};
+
+/// hyper's own default, for which it needs no allocation.
+pub(super) const HYPER_MAX_HEADERS: usize = 100;
+/// hyper's buffer each way. Also the largest single read, so larger than a head may be.
+const BUFFER: usize = 64 * 1024;
+/// How long a 408 may take to be sent.
+const LAST_WORD: Duration = Duration::from_secs(1);
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Serves a connection until it closes, a stop (gracefully) or a cut (at once).
+pub(super) async fn serve<G, H>(io: Wire<G>, client: Client<'_, H>)
+where
+    G: Send + Unpin + 'static,
+    H: Handler,
+{
+    let Client {
+        connection,
+        options,
+        limits,
+        clock,
+        handler,
+        stop,
+    } = client;
+    let service = {
+        let (metrics, clock) = (options.metrics.clone(), clock.clone());
+        service_fn(move |request: Request<Incoming>| {
+            let (handler, connection) = (handler.clone(), connection.clone());
+            let connect = request.method() == Method::CONNECT;
+            clock.request_begins(!request.body().is_end_stream());
+            let handling = async move { handler.handle(request, connection).await };
+            let handled = Caught::new(handling, &metrics);
+            let clock = clock.clone();
+            async move {
+                let response = handled.await?;
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    || (connect && response.status().is_success())
+                {
+                    clock.lift();
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        })
+    };
+    let mut served = builder(&limits, &clock, options.preserve_case)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let result = tokio::select! {
+        biased;
+        result = &mut served => result,
+        () = stop.cancelled() => {
+            std::pin::Pin::new(&mut served).graceful_shutdown();
+            tokio::select! {
+                result = &mut served => result,
+                () = options.cut.cancelled() => return,
+            }
+        }
+    };
+    let Err(error) = result else { return };
+    if let Some(reason) = protocol_error(&error, &clock) {
+        options.count(reason);
+    }
+    tracing::debug!(error = %error, "client connection ended");
+    if error.is_timeout() && clock.head_was_late() {
+        // hyper hangs up without a word here (RFC 9110 section 15.5.9 has one).
+        if let Some(parts) = served.into_parts() {
+            let mut io = parts.io.into_inner();
+            let said = async {
+                io.write_all(REQUEST_TIMEOUT).await?;
+                io.shutdown().await
+            };
+            let _ = tokio::time::timeout(LAST_WORD, said).await;
+        }
+    }
+}
+
+fn builder(limits: &ServeLimits, clock: &Arc<Clock>, preserve_case: bool) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(HeadTimer::new(clock.clone(), limits.header_timeout))
+        // The idle limit: `HeadTimer` shortens it once a head has begun.
+        .header_read_timeout(limits.idle_timeout)
+        .half_close(false)
+        .preserve_header_case(preserve_case)
+        .max_header_size(limits.max_head_bytes)
+        .max_buf_size(BUFFER.max(limits.max_head_bytes))
+        // Upstream's own Date passes; hyper adds one where there is none (RFC 9110 section 6.6.1).
+        .auto_date_header(true);
+    if limits.max_headers != HYPER_MAX_HEADERS {
+        builder.max_headers(limits.max_headers);
+    }
+    builder
+}
+
+/// The class of an error for which hyper answered (or hung up) without calling the handler.
+fn protocol_error(error: &hyper::Error, clock: &Clock) -> Option<&'static str> {
+    if error.is_parse_too_large() {
+        Some("too_large")
+    } else if error.is_parse_version_h2() {
+        Some("http2_preface")
+    } else if error.is_parse() {
+        Some("malformed")
+    } else if error.is_timeout() {
+        clock.head_was_late().then_some("slow_head")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,195 @@
+//! HTTP/2 with a client (RFC 9113), by hyper and h2, with limits for a sidecar.
+//!
+//! What h2 bounds itself, it is told how narrowly: streams, the size of a head, windows, resets (CVE-2023-44487,
+//! CVE-2025-8671). What it does not: the number of fields, heads over all connections, connections without a stream,
+//! clients that give no window. Server push is not spoken. `100 (Continue)` is not sent: a client on HTTP/2 need not
+//! wait for it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+
+use super::heads::{self, HeadBudget};
+use super::streams::{Paced, Streams};
+use super::{Caught, Client, Handler, ServeLimits, Wire, own_answer};
+use crate::proxy::body::{ResponseBody, io_kind};
+
+/// Of each stream, for a client's data. RFC 9113's default.
+const STREAM_WINDOW: u32 = 64 * 1024 - 1;
+/// Of all streams of a connection together.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Of each stream, what waits to be sent.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that the client reset before they were looked at (CVE-2023-44487), and that it made us reset
+/// (CVE-2025-8671): above, the connection is closed.
+const RESETS: usize = 20;
+const LOCAL_RESETS: usize = 200;
+/// A client that is silent is asked whether it is there, and has so long to answer.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const PONG_WITHIN: Duration = Duration::from_secs(20);
+/// After it was told to go, until the connection is closed.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Serves a connection until it closes, a stop (gracefully) or a cut (at once).
+pub(super) async fn serve<G, H>(io: Wire<G>, client: Client<'_, H>)
+where
+    G: Send + Unpin + 'static,
+    H: Handler,
+{
+    let Client {
+        connection,
+        options,
+        limits,
+        clock,
+        handler,
+        stop,
+    } = client;
+    // What a client still sends when it is told to go is read, or the farewell would be lost with a RST.
+    clock.request_begins(true);
+    let streams = Streams::new(limits.write_timeout, &options.metrics);
+    let service = {
+        let (metrics, heads) = (options.metrics.clone(), options.heads.clone());
+        let (limits, options) = (limits.clone(), options.clone());
+        service_fn(move |request: Request<Incoming>| {
+            let (handler, connection) = (handler.clone(), connection.clone());
+            let handling = admitted(request, &heads, &limits).map(|request| {
+                let handling = async move { handler.handle(request, connection).await };
+                Caught::new(handling, &metrics)
+            });
+            if let Err(refused) = &handling {
+                options.count(refused.reason);
+            }
+            async move {
+                let response = match handling {
+                    Ok(handling) => handling.await?,
+                    Err(refused) => refused.answer(),
+                };
+                Ok::<_, Infallible>(response.map(Paced::new))
+            }
+        })
+    };
+    let served = builder(&limits, streams.clone()).serve_connection(TokioIo::new(io), service);
+    {
+        let mut served = std::pin::pin!(served);
+        let mut going = false;
+        let mut alarm = std::pin::pin!(tokio::time::sleep(limits.idle_timeout));
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut served => break result,
+                () = options.cut.cancelled() => break Ok(()),
+                () = stop.cancelled(), if !going => {
+                    served.as_mut().graceful_shutdown();
+                    going = true;
+                }
+                () = &mut alarm => match streams.idle_since() {
+                    None => alarm.as_mut().reset(Instant::now() + limits.idle_timeout),
+                    Some(_) if going => break Ok(()),
+                    Some(since) if since.elapsed() < limits.idle_timeout => {
+                        alarm.as_mut().reset(since + limits.idle_timeout);
+                    }
+                    Some(_) => {
+                        served.as_mut().graceful_shutdown();
+                        going = true;
+                        alarm.as_mut().reset(Instant::now() + GOODBYE);
+                    }
+                }
+            }
+        };
+        if let Err(error) = result {
+            if let Some(reason) = protocol_error(&error) {
+                options.count(reason);
+            }
+            tracing::debug!(error = %error, "client connection ended");
+        }
+    }
+    // With the connection gone they end at once; what they tell on the way out is not to be missed.
+    streams.wait().await;
+}
+
+fn builder(limits: &ServeLimits, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(u32::try_from(limits.http2_head_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(LOCAL_RESETS)
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PONG_WITHIN)
+        .auto_date_header(true);
+    builder
+}
+
+/// Why a request is answered before anybody looks at it.
+struct Refused {
+    reason: &'static str,
+    status: StatusCode,
+    proxy_status: &'static str,
+    text: &'static str,
+}
+
+impl Refused {
+    fn answer(&self) -> Response<ResponseBody> {
+        own_answer(self.status, self.proxy_status, self.text)
+    }
+}
+
+/// The request with its room in the budget, for as long as the head is held.
+fn admitted(
+    request: Request<Incoming>,
+    budget: &Arc<HeadBudget>,
+    limits: &ServeLimits,
+) -> Result<Request<Incoming>, Refused> {
+    let (mut parts, body) = request.into_parts();
+    if parts.headers.len() > limits.max_headers {
+        return Err(Refused {
+            reason: "too_large",
+            status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            proxy_status: "hopspan; error=http_request_error",
+            text: "hopspan: there are too many header fields\n",
+        });
+    }
+    let Some(room) = budget.take(heads::size(&parts), limits.http2_heads) else {
+        return Err(Refused {
+            reason: "head_budget",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            proxy_status: "hopspan; error=proxy_internal_error",
+            text: "hopspan: too many large requests at once\n",
+        });
+    };
+    parts.extensions.insert(Arc::new(room));
+    Ok(Request::from_parts(parts, body))
+}
+
+/// The class of an error that ended the connection; `None` where the client merely left.
+fn protocol_error(error: &hyper::Error) -> Option<&'static str> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(current) = cause {
+        if let Some(error) = current.downcast_ref::<h2::Error>() {
+            return match error.reason() {
+                Some(h2::Reason::NO_ERROR) | None => None,
+                // Too many resets, or too much of what costs only us.
+                Some(h2::Reason::ENHANCE_YOUR_CALM) => Some("http2_abuse"),
+                Some(h2::Reason::COMPRESSION_ERROR) => Some("http2_compression"),
+                Some(h2::Reason::FLOW_CONTROL_ERROR) => Some("http2_flow_control"),
+                Some(_) => Some("http2_protocol"),
+            };
+        }
+        cause = current.source();
+    }
+    match io_kind(error) {
+        Some(std::io::ErrorKind::TimedOut) => Some("stalled_client"),
+        _ => None,
+    }
+}

@@ -1,0 +1,173 @@
+//! The streams of an HTTP/2 connection: a task each, counted, and ended when their client takes no data.
+//!
+//! A client that gives a stream no window holds what the stream holds for as long as it likes: TCP's own limit does
+//! not see it, since the connection goes on. hyper has no deadline for it, so each stream's task has.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+use tokio_util::task::TaskTracker;
+
+use crate::proxy::body::{BodyError, ResponseBody};
+use crate::telemetry::metrics::{Metrics, Reason};
+
+tokio::task_local! {
+    /// Of the stream whose task this is.
+    static PROGRESS: Arc<Progress>;
+}
+
+/// How far a stream's response has come.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Whether there is data that waits for the client, and not for the upstream.
+    owed: AtomicBool,
+    frames: AtomicU64,
+}
+
+/// The streams of one connection; hyper spawns them here.
+#[derive(Clone)]
+pub(super) struct Streams {
+    tasks: TaskTracker,
+    started: Instant,
+    /// When the last one ended, in milliseconds since `started`.
+    ended: Arc<AtomicU64>,
+    limit: Option<Duration>,
+    metrics: Arc<Metrics>,
+}
+
+impl Streams {
+    /// `limit`: how long a client may take no data of a stream.
+    pub(super) fn new(limit: Option<Duration>, metrics: &Arc<Metrics>) -> Streams {
+        Streams {
+            tasks: TaskTracker::new(),
+            started: Instant::now(),
+            ended: Arc::default(),
+            limit,
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// Since when there is no stream; `None` while there is one.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let ended = Duration::from_millis(self.ended.load(Ordering::Relaxed));
+        self.tasks.is_empty().then(|| self.started + ended)
+    }
+
+    /// Waits until all have ended.
+    pub(super) async fn wait(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Runs a stream to its end, or until its client has taken nothing for too long: then it is dropped, which resets
+    /// it.
+    async fn run<F: Future<Output = ()>>(self, stream: F) {
+        let progress = Arc::<Progress>::default();
+        let mut stream = std::pin::pin!(PROGRESS.scope(progress.clone(), stream));
+        let mut reaper = Reaper {
+            limit: self.limit,
+            seen: 0,
+            sleep: None,
+        };
+        let reaped = std::future::poll_fn(|cx| {
+            if stream.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            reaper.poll_stalled(&progress, cx).map(|()| true)
+        });
+        if reaped.await {
+            let reason = "stalled_stream";
+            self.metrics
+                .protocol_errors
+                .get_or_create(&Reason { reason })
+                .inc();
+        }
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.ended.store(now, Ordering::Relaxed);
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        self.tasks.spawn(self.clone().run(stream));
+    }
+}
+
+/// Waits for a client that owes a stream its window.
+struct Reaper {
+    limit: Option<Duration>,
+    seen: u64,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Reaper {
+    fn poll_stalled(&mut self, progress: &Progress, cx: &mut Context<'_>) -> Poll<()> {
+        let (Some(limit), true) = (self.limit, progress.owed.load(Ordering::Relaxed)) else {
+            self.sleep = None;
+            return Poll::Pending;
+        };
+        let frames = progress.frames.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.seen, frames) != frames {
+            self.sleep = None;
+        }
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        sleep.as_mut().poll(cx)
+    }
+}
+
+/// The content of a response on a stream; notes whose turn it is.
+pub(super) struct Paced {
+    inner: ResponseBody,
+    progress: Option<Arc<Progress>>,
+}
+
+impl Paced {
+    /// To be called on the task of the stream.
+    pub(super) fn new(inner: ResponseBody) -> Paced {
+        let progress = PROGRESS.try_with(Arc::clone).ok();
+        if let Some(progress) = &progress {
+            // The head goes in any case; the first data waits for a window.
+            progress
+                .owed
+                .store(!inner.is_end_stream(), Ordering::Relaxed);
+        }
+        Paced { inner, progress }
+    }
+}
+
+impl Body for Paced {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Some(progress) = &self.progress {
+            let owed = matches!(polled, Poll::Ready(Some(Ok(_))));
+            progress.owed.store(owed, Ordering::Relaxed);
+            progress
+                .frames
+                .fetch_add(u64::from(owed), Ordering::Relaxed);
+        }
+        Poll::Ready(ready!(polled))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

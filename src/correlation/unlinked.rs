@@ -76,6 +76,7 @@ impl Unlinked {
         match self {
             Unlinked::TokenExpired => Code::TokenExpired,
             Unlinked::RemotePeer => Code::RemotePeer,
+            Unlinked::Multiplexed => Code::Multiplexed,
             Unlinked::Off => Code::JoinsOff,
             Unlinked::NoTimestamp => Code::NoTimestamp,
             Unlinked::Stale => Code::Stale,

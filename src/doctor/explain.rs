@@ -102,6 +102,7 @@ pub fn page(code: Code) -> &'static str {
         Code::TimedOut => include_str!("pages/HOP316.txt"),
         Code::Overloaded => include_str!("pages/HOP317.txt"),
         Code::Unsupported => include_str!("pages/HOP318.txt"),
+        Code::Multiplexed => include_str!("pages/HOP319.txt"),
     }
 }
 

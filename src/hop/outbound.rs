@@ -159,8 +159,7 @@ async fn parent(
         Some(TokenAnswer::Unknown) | None => {}
     }
     if request.version() == Version::HTTP_2 {
-        let unlinked = Some(correlator.abstain(Unlinked::Multiplexed).as_str());
-        return (Parent::Root { unlinked }, None);
+        return (unproven(correlator.abstain(Unlinked::Multiplexed)), None);
     }
     let connection = &exchange.connection;
     let call = OutboundCall {

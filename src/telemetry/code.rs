@@ -127,6 +127,7 @@ codes! {
     TimedOut = 316, "unlinked: the look-up took too long";
     Overloaded = 317, "unlinked: too many look-ups were waiting";
     Unsupported = 318, "unlinked: a kernel answer that this version cannot read";
+    Multiplexed = 319, "unlinked: the call shares its connection with others";
 }
 
 impl Code {

@@ -20,6 +20,7 @@ pub mod tunnel;
 
 mod holder;
 mod linger;
+mod refusal;
 mod resolve;
 mod sniff;
 pub(crate) mod socket;

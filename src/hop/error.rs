@@ -57,6 +57,9 @@ pub enum ExchangeError {
     /// The client's own body broke off while it was sent on.
     #[error("the request body ended early")]
     RequestIncomplete,
+    /// The client sent nothing more of its body for too long.
+    #[error("the request body did not arrive in time")]
+    RequestStalled,
     /// The upstream would be hopspan itself.
     #[error("{0} is hopspan itself: this request would loop")]
     ProxyLoopDetected(String),
@@ -91,6 +94,7 @@ impl ExchangeError {
         let (status, name, fault) = match self {
             Self::BadRequest { status, .. } => (*status, "http_request_error", Client),
             Self::RequestIncomplete => (StatusCode::BAD_REQUEST, "http_request_error", Client),
+            Self::RequestStalled => (StatusCode::REQUEST_TIMEOUT, "http_request_error", Client),
             Self::DestinationNotFound(_) => {
                 (StatusCode::BAD_GATEWAY, "destination_not_found", Client)
             }

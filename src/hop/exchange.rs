@@ -169,7 +169,9 @@ impl Exchange {
         );
         if matches!(
             error,
-            ExchangeError::BadRequest { .. } | ExchangeError::RequestIncomplete
+            ExchangeError::BadRequest { .. }
+                | ExchangeError::RequestIncomplete
+                | ExchangeError::RequestStalled
         ) {
             // Who sends one malformed message may mean another by the bytes that follow it.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

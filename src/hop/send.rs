@@ -171,6 +171,7 @@ fn send_error(upstream: &Address, error: &SendError) -> ExchangeError {
     let upstream = upstream.to_string();
     match error.fault {
         SendFault::RequestBody => ExchangeError::RequestIncomplete,
+        SendFault::RequestStalled => ExchangeError::RequestStalled,
         SendFault::Malformed => ExchangeError::HttpProtocolError(upstream),
         SendFault::Incomplete => ExchangeError::HttpResponseIncomplete(upstream),
         SendFault::Closed | SendFault::Reset | SendFault::Other => {

@@ -180,6 +180,18 @@ pub(crate) fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind>
     None
 }
 
+/// The first [`BodyError`] among the causes of an error.
+pub(crate) fn body_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a BodyError> {
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        if let Some(body) = current.downcast_ref::<BodyError>() {
+            return Some(body);
+        }
+        cause = current.source();
+    }
+    None
+}
+
 /// How a body ended.
 #[derive(Debug)]
 pub enum BodyEnd<'a> {

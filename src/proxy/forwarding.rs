@@ -76,6 +76,7 @@ pub fn clean_request<B>(request: &mut Request<B>, protect: &[HeaderName]) -> Opt
     if crumbs {
         join_cookies(request.headers_mut());
     }
+    canonical_length(request.headers_mut());
     if let Some(upgrade) = upgrade {
         set_upgrade(request.headers_mut(), upgrade);
     }
@@ -133,6 +134,7 @@ pub fn clean_response<B>(
         let one = lengths.get().clone();
         lengths.insert(one);
     }
+    canonical_length(headers);
     strip_hop_by_hop(headers, &[]);
     if let (true, Some(upgrade)) = (switches, asked) {
         set_upgrade(headers, upgrade);
@@ -242,6 +244,21 @@ pub fn to_origin_form<B>(request: &mut Request<B>) {
     *request.uri_mut() = http::Uri::from_parts(parts).unwrap_or_default();
     if let Some(host) = host {
         request.headers_mut().insert(header::HOST, host);
+    }
+}
+
+/// A length without leading zeros, which some take for octal. The framing that hyper writes anew is this field.
+fn canonical_length(headers: &mut HeaderMap) {
+    let Some(length) = headers.get_mut(header::CONTENT_LENGTH) else {
+        return;
+    };
+    if let [b'0', _, ..] = length.as_bytes()
+        && let Some(number) = length
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    {
+        *length = HeaderValue::from(number);
     }
 }
 

@@ -5,6 +5,9 @@
 //! head has come, then the (shorter) head limit. One tokio timer per connection serves all its waits; it is only set
 //! again when it fires too early. [`Timed`] counts the bytes read, which is how the timer sees the first byte, and
 //! fails a write that the peer does not take for too long.
+//!
+//! hyper asks for that timer each time it begins to wait for a head. What it then writes, with everything before it
+//! written, can only be its own answer to a head that it did not take: [`Timed`] sends [`refusal`]'s in its place.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -18,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::linger::Linger;
+use super::refusal;
 
 /// What the timer and the socket of one connection share.
 pub(crate) struct Clock {
@@ -25,6 +29,7 @@ pub(crate) struct Clock {
     head_late: AtomicBool,
     lifted: AtomicBool,
     body_expected: AtomicBool,
+    head_awaited: AtomicBool,
     sleep: Mutex<Pin<Box<Sleep>>>,
 }
 
@@ -36,6 +41,7 @@ impl Clock {
             head_late: AtomicBool::new(false),
             lifted: AtomicBool::new(false),
             body_expected: AtomicBool::new(false),
+            head_awaited: AtomicBool::new(false),
             sleep: Mutex::new(Box::pin(tokio::time::sleep(first))),
         })
     }
@@ -53,6 +59,7 @@ impl Clock {
     /// Notes whether the request that begins has a body, which may be answered before it is read.
     pub(crate) fn request_begins(&self, with_body: bool) {
         self.body_expected.store(with_body, Ordering::Relaxed);
+        self.head_awaited.store(false, Ordering::Relaxed);
     }
 
     /// Waits on the one timer of this connection.
@@ -93,6 +100,7 @@ impl hyper::rt::Timer for HeadTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        self.clock.head_awaited.store(true, Ordering::Relaxed);
         Box::pin(HeadWait {
             clock: self.clock.clone(),
             idle_until: deadline,
@@ -138,6 +146,10 @@ pub(crate) struct Timed<S, G> {
     write_limit: Option<Duration>,
     stalled: Option<Pin<Box<Sleep>>>,
     linger: Linger,
+    /// Whether something was written and not yet flushed.
+    unflushed: bool,
+    /// An answer of our own, and how much of it is sent.
+    refusal: Option<Box<(Vec<u8>, usize)>>,
     _guard: G,
 }
 
@@ -155,6 +167,8 @@ impl<S, G> Timed<S, G> {
             write_limit,
             stalled: None,
             linger: Linger::default(),
+            unflushed: false,
+            refusal: None,
             _guard: guard,
         }
     }
@@ -182,6 +196,42 @@ impl<S, G> Timed<S, G> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> Timed<S, G> {
+    /// Whether what is written now is hyper's own answer; see the module.
+    fn refuses(&self) -> bool {
+        self.clock.head_awaited.load(Ordering::Relaxed) && !self.unflushed
+    }
+
+    /// Sends [`refusal`]'s answer instead of hyper's, which begins with `theirs` and is `len` bytes long.
+    fn poll_refuse(
+        &mut self,
+        theirs: &[u8],
+        len: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut ours = match self.refusal.take() {
+            Some(begun) => begun,
+            None => Box::new((refusal::answer(refusal::status_of(theirs)), 0)),
+        };
+        while let Some(rest) = ours.0.get(ours.1..).filter(|rest| !rest.is_empty()) {
+            let polled = Pin::new(&mut self.socket).poll_write(cx, rest);
+            match self.written(polled, cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => ours.1 += written,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.refusal = Some(ours);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.unflushed = true;
+        // The client may be in the middle of what is refused: closing at once could take the answer from it.
+        self.clock.body_expected.store(true, Ordering::Relaxed);
+        Poll::Ready(Ok(len))
+    }
+}
+
 impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -204,6 +254,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.refuses() {
+            return self.poll_refuse(buf, buf.len(), cx);
+        }
+        self.unflushed = true;
         let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
         self.written(polled, cx)
     }
@@ -213,6 +267,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.refuses() {
+            let len = bufs.iter().map(|buf| buf.len()).sum();
+            return self.poll_refuse(bufs.first().map_or(&[], |buf| buf), len, cx);
+        }
+        self.unflushed = true;
         let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
         self.written(polled, cx)
     }
@@ -222,7 +281,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = flushed {
+            self.unflushed = false;
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,8 +10,6 @@ use crate::support::sidecar::{self, Sidecar};
 use crate::support::spans::Trace;
 use crate::support::w3c::Traceparent;
 
-mod bad_requests;
-
 async fn before(app: &App, collector: &Collector) -> Sidecar {
     sidecar::to(app.address)
         .collector(collector)

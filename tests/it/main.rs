@@ -15,6 +15,7 @@ mod proxy;
 mod reload;
 mod routing;
 mod shim;
+mod smuggling;
 mod streaming;
 mod support;
 mod tokens;

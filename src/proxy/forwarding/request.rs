@@ -66,10 +66,7 @@ pub fn validate<B>(request: &Request<B>) -> Result<(), BadRequest> {
     if let Some(authority) = authority {
         check_authority(authority.as_bytes(), false)?;
     }
-    match request.uri().scheme_str() {
-        None | Some("http" | "https") => {}
-        Some(_) => return Err(bad("the target's scheme is neither http nor https")),
-    }
+    check_form(request)?;
     let transfer_encoding = headers.contains_key(header::TRANSFER_ENCODING);
     if transfer_encoding {
         if request.version() < Version::HTTP_11 {
@@ -86,6 +83,22 @@ pub fn validate<B>(request: &Request<B>) -> Result<(), BadRequest> {
         return Err(bad("a request to switch protocols has no body"));
     }
     Ok(())
+}
+
+/// Which of the four forms of a target go with a method (RFC 9112 section 3.2).
+fn check_form<B>(request: &Request<B>) -> Result<(), BadRequest> {
+    let (uri, connect) = (request.uri(), request.method() == Method::CONNECT);
+    match uri.scheme_str() {
+        // Nothing would be left of it in origin-form.
+        None if uri.authority().is_some() && !connect => {
+            Err(bad("only CONNECT has a host for a target"))
+        }
+        None if uri.path() == "*" && request.method() != Method::OPTIONS => {
+            Err(bad("only OPTIONS has the target *"))
+        }
+        None | Some("http" | "https") => Ok(()),
+        Some(_) => Err(bad("the target's scheme is neither http nor https")),
+    }
 }
 
 fn only_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, BadRequest> {

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use super::{Opened, Pool};
-use crate::proxy::body::{RequestBody, io_kind};
+use crate::proxy::body::{BodyError, RequestBody, body_error, io_kind};
 
 /// How long a finished exchange may take to leave its connection ready. Only an upstream that answered without reading
 /// the whole request needs any time at all.
@@ -189,6 +189,8 @@ pub enum SendFault {
     Malformed,
     /// The request's own body failed: the client's fault, not the upstream's.
     RequestBody,
+    /// The client sent nothing more of the request's body for too long.
+    RequestStalled,
     /// Anything else.
     Other,
 }
@@ -220,7 +222,7 @@ impl SendError {
             SendFault::Closed | SendFault::Reset => "connection_terminated",
             SendFault::Incomplete => "http_response_incomplete",
             SendFault::Malformed => "http_protocol_error",
-            SendFault::RequestBody => "http_request_error",
+            SendFault::RequestBody | SendFault::RequestStalled => "http_request_error",
             SendFault::Other => "proxy_internal_error",
         }
     }
@@ -235,7 +237,10 @@ impl SendFault {
         } else if error.is_parse() {
             SendFault::Malformed
         } else if error.is_user() {
-            SendFault::RequestBody
+            match body_error(error) {
+                Some(BodyError::Idle(_)) => SendFault::RequestStalled,
+                _ => SendFault::RequestBody,
+            }
         } else {
             match io_kind(error) {
                 Some(
@@ -259,6 +264,7 @@ impl fmt::Display for SendError {
             SendFault::Incomplete => "the connection closed before the response was complete",
             SendFault::Malformed => "the response is not HTTP",
             SendFault::RequestBody => "the request's body failed",
+            SendFault::RequestStalled => "the request's body stalled",
             SendFault::Other => "the exchange failed",
         };
         write!(f, "{what}: {}", self.source)

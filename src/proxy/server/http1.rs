@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
 use super::{Caught, Client, Handler, ServeLimits, Wire};
+use crate::proxy::refusal;
 use crate::proxy::timed::{Clock, HeadTimer};
 
 /// hyper's own default, for which it needs no allocation.
@@ -26,8 +27,6 @@ pub(super) const HYPER_MAX_HEADERS: usize = 100;
 const BUFFER: usize = 64 * 1024;
 /// How long a 408 may take to be sent.
 const LAST_WORD: Duration = Duration::from_secs(1);
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves a connection until it closes, a stop (gracefully) or a cut (at once).
 pub(super) async fn serve<G, H>(io: Wire<G>, client: Client<'_, H>)
@@ -87,7 +86,7 @@ where
         if let Some(parts) = served.into_parts() {
             let mut io = parts.io.into_inner();
             let said = async {
-                io.write_all(REQUEST_TIMEOUT).await?;
+                io.write_all(&refusal::answer(408)).await?;
                 io.shutdown().await
             };
             let _ = tokio::time::timeout(LAST_WORD, said).await;

@@ -201,7 +201,7 @@ async fn a_stalled_upload_fails_and_closes_both_sides() {
     let answer = p.client.rest().await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert_eq!(told.recv().await.unwrap(), "");
-    assert_eq!(p.forward.told(), ["RequestBody"]);
+    assert_eq!(p.forward.told(), ["RequestStalled"]);
 }
 
 #[tokio::test]

@@ -29,7 +29,9 @@ fn what_is_refused_and_what_is_not() {
         ("/", v11, &[("host", "[::1]:8080")], OK),
         ("/", v11, &[("host", "my_service")], OK),
         ("/", Version::HTTP_10, &[], OK),
-        ("*", v11, &[("host", "a")], OK),
+        ("*", v11, &[("host", "a")], 400),
+        ("a", v11, &[("host", "a")], 400),
+        ("a:80", v11, &[("host", "a")], 400),
         ("http://b/", v11, &[("host", "a")], OK),
         ("http://b/", v2, &[], OK),
         ("http://b/", v2, &[("host", "B")], OK),
@@ -186,7 +188,7 @@ fn what_is_refused_and_what_is_not() {
         assert_eq!(got, *expected, "{target} {lines:?}");
         ran += 1;
     }
-    assert_eq!(ran, 52);
+    assert_eq!(ran, 54);
 }
 
 #[test]

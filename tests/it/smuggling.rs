@@ -1,0 +1,13 @@
+//! What reaches the app is one unambiguous request, or the client is told why not: raw bytes in, raw bytes out.
+//!
+//! The app behind hopspan is a socket that records what it gets; [`strict`] reads that by the letter of RFC 9112 and
+//! shares no code and no leniency with hopspan. [`table`] runs the written rows of `http1.txt`, [`matrix`] every
+//! combination of framing fields, [`bytes`] every byte in every place. Connections to the app are not reused here, so a
+//! second request on one of them is a smuggled one.
+
+mod answers;
+mod bench;
+mod bytes;
+mod matrix;
+mod strict;
+mod table;

@@ -5,6 +5,7 @@
 //! Every answer that is not proven is an [`Unlinked`] reason; being slow or without privileges costs a join, never
 //! correctness and never the call.
 
+mod audit;
 mod availability;
 mod clock;
 mod engine;
@@ -17,6 +18,7 @@ mod process;
 mod rung;
 mod serial;
 mod sock_diag;
+mod thread;
 pub mod token;
 mod unlinked;
 
@@ -25,11 +27,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use audit::Audit;
 pub use availability::{Availability, Obstacle};
 use engine::Engine;
 use http::HeaderValue;
 use in_flight::InFlight;
 pub use rung::Rung;
+pub use thread::Loader;
+use thread::Thread;
 use token::{Held, TokenAnswer, Tokens};
 pub use unlinked::Unlinked;
 
@@ -57,13 +62,28 @@ pub struct OutboundCall {
     /// When the first bytes of this request came in; `None` where the kernel gave no time or they came with the
     /// request before.
     pub received: Option<Stamp>,
+    /// Where its bytes stand on the connection; `None` where several requests share it at once (HTTP/2).
+    pub bytes: Option<CallBytes>,
 }
 
+/// A call's place among the bytes of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallBytes {
+    /// Read before its first one.
+    pub before: u64,
+    /// Read so far.
+    pub read: u64,
+    /// Length of its head, where a body follows.
+    pub head: Option<u64>,
+}
+
+/// The process ID of the app, once it runs.
+pub type Child = Arc<dyn Fn() -> Option<u32> + Send + Sync>;
+
 /// How the correlator works; the defaults suit an app that runs beside hopspan.
-#[derive(Clone)]
 pub struct Options {
     /// The process ID of the app where hopspan started it (wrap mode), once it runs.
-    pub child: Option<Arc<dyn Fn() -> Option<u32> + Send + Sync>>,
+    pub child: Option<Child>,
     /// Whether requests get a token that their calls can bring back.
     pub tokens: bool,
     /// Whether the kernel may be made to watch which thread reads a request and sends a call (eBPF).
@@ -72,6 +92,8 @@ pub struct Options {
     pub serial: bool,
     /// Where the app's calls arrive, as the app sees it.
     pub outbound: Option<SocketAddr>,
+    /// The thread that kept the capabilities to load; else one is started that has its parent's.
+    pub loader: Option<Loader>,
 }
 
 impl Default for Options {
@@ -82,6 +104,7 @@ impl Default for Options {
             thread: true,
             serial: true,
             outbound: None,
+            loader: None,
         }
     }
 }
@@ -91,9 +114,13 @@ pub struct Correlator {
     in_flight: Arc<InFlight>,
     /// `None` where this kernel cannot be asked.
     engine: Option<Engine>,
+    /// `None` where it is switched off.
+    thread: Option<Arc<Thread>>,
     /// Addresses of the app that the engine was told of.
     apps: Mutex<HashSet<SocketAddr>>,
-    options: Options,
+    child: Option<Child>,
+    serial: bool,
+    audit: Audit,
     /// `None` where tokens are off.
     tokens: Option<Arc<Tokens>>,
     metrics: Arc<Metrics>,
@@ -102,6 +129,8 @@ pub struct Correlator {
 impl Correlator {
     /// A correlator that counts into `metrics`. Starts one thread, which ends with it.
     pub fn new(metrics: Arc<Metrics>, options: Options) -> Arc<Correlator> {
+        let start = || Thread::start(options.loader, options.outbound);
+        let thread = options.thread.then(start);
         let in_flight = Arc::new(InFlight::default());
         let engine = options
             .serial
@@ -110,9 +139,12 @@ impl Correlator {
         Arc::new(Correlator {
             in_flight,
             engine,
+            thread,
             apps: Mutex::default(),
             tokens: options.tokens.then(Arc::default),
-            options,
+            child: options.child,
+            serial: options.serial,
+            audit: Audit::default(),
             metrics,
         })
     }
@@ -133,8 +165,13 @@ impl Correlator {
         let ends = [unmapped(local), unmapped(app)];
         self.in_flight.open(opened_id, ends, began, now);
         self.tell(unmapped(app));
+        if let Some(thread) = &self.thread {
+            thread.opened(app.port());
+        }
         AppConnection {
             in_flight: self.in_flight.clone(),
+            thread: self.thread.clone(),
+            port: app.port(),
             id: opened_id,
         }
     }
@@ -150,15 +187,16 @@ impl Correlator {
     /// Tells that a request is about to be written to the app; call it before the first byte is.
     ///
     /// `context` is what the request's own calls shall have for a parent. Drop the guard when the response's body has
-    /// ended. A connection that was not told of (a unix socket) is left out.
-    pub fn enter(&self, opened_id: u64, context: Context) -> Presence {
+    /// ended. A connection that was not told of (a unix socket) is left out. `received`: bytes that came on the
+    /// connection so far, where they are counted.
+    pub fn enter(&self, opened_id: u64, context: Context, received: Option<u64>) -> Presence {
         let token = self
             .tokens
             .as_ref()
             .and_then(|tokens| tokens.enter(context.clone()));
         let entered = self
             .in_flight
-            .enter(opened_id, context, process::monotonic());
+            .enter(opened_id, context, received, process::monotonic());
         Presence {
             entered: entered.map(|number| (self.in_flight.clone(), opened_id, number)),
             token,
@@ -219,7 +257,10 @@ impl Correlator {
     ///
     /// # Errors
     /// [`Unlinked`]: why no parent is known for certain.
-    pub async fn parent_of(&self, call: OutboundCall) -> Result<(Context, Evidence), Unlinked> {
+    pub async fn parent_of(
+        self: &Arc<Correlator>,
+        call: OutboundCall,
+    ) -> Result<(Context, Evidence), Unlinked> {
         let started = Instant::now();
         let found = self.look_up(call).await;
         self.metrics
@@ -231,6 +272,9 @@ impl Correlator {
                 .map(|(_, evidence)| *evidence)
                 .map_err(|reason| *reason),
         );
+        if let Ok((parent, evidence)) = &found {
+            self.double_check(&call, parent, *evidence);
+        }
         found
     }
 
@@ -238,9 +282,27 @@ impl Correlator {
         if !is_local(&call) {
             return Err(Unlinked::RemotePeer);
         }
-        let engine = self.engine.as_ref().ok_or(Unlinked::Off)?;
-        let context = engine.ask(call).await?;
-        Ok((context, Evidence::Serial))
+        let mut reason = Unlinked::Off;
+        if let Some(thread) = &self.thread {
+            match thread.ask(&call, &self.in_flight).await {
+                Ok(context) => return Ok((context, Evidence::Thread)),
+                Err(refusal) if refusal.last_word => return Err(refusal.reason),
+                Err(refusal) => reason = refusal.reason,
+            }
+        }
+        let Some(engine) = self.serial_engine() else {
+            return Err(reason);
+        };
+        match engine.ask(call).await {
+            Ok(context) => Ok((context, Evidence::Serial)),
+            // What the stronger rung says is the better reason.
+            Err(weaker) if reason == Unlinked::Off => Err(weaker),
+            Err(_) => Err(reason),
+        }
+    }
+
+    fn serial_engine(&self) -> Option<&Engine> {
+        self.engine.as_ref().filter(|_| !self.audit.serial_off())
     }
 
     /// CPU time that look-ups took so far, in nanoseconds.
@@ -255,23 +317,40 @@ impl Correlator {
 
     /// Whether the thread rung works.
     pub fn thread_rung(&self) -> Availability {
-        if !self.options.thread {
-            return Availability::Off(Obstacle::Disabled);
+        let disabled = Availability::Off(Obstacle::Disabled);
+        let thread = self.thread.as_ref();
+        thread.map_or(disabled, |thread| thread.availability())
+    }
+
+    /// Waits until the thread rung works, or is known not to: a fraction of a second after the start.
+    pub async fn settled(&self) {
+        if let Some(thread) = &self.thread {
+            thread.settled().await;
         }
-        Availability::Off(Obstacle::Failed("it is not part of this build".to_owned()))
+    }
+
+    /// What the thread rung could not note for lack of memory: those calls go without a parent.
+    pub fn lost(&self) -> u64 {
+        self.thread.as_ref().map_or(0, |thread| thread.lost())
     }
 
     /// Whether calls can be joined here by the serial rung, of the app that listens at `apps` (none: a unix socket). Takes some
     /// milliseconds and reads `/proc`: not for the reactor.
     pub fn describe(&self, apps: &[SocketAddr]) -> Rung {
-        let child = self.options.child.as_ref().and_then(|child| child());
-        if !self.options.serial {
+        let child = self.child.as_ref().and_then(|child| child());
+        if !self.serial {
             return Rung::Off {
                 why: "correlation.serial is false".to_owned(),
                 fix: "set correlation.serial: true and restart".to_owned(),
             };
         }
-        rung::describe(self.options.child.is_some(), child, apps)
+        if self.audit.serial_off() {
+            return Rung::Off {
+                why: "it disagreed with a stronger proof".to_owned(),
+                fix: "report it; restart hopspan to try again".to_owned(),
+            };
+        }
+        rung::describe(self.child.is_some(), child, apps)
     }
 }
 
@@ -279,12 +358,17 @@ impl Correlator {
 #[must_use]
 pub struct AppConnection {
     in_flight: Arc<InFlight>,
+    thread: Option<Arc<Thread>>,
+    port: u16,
     id: u64,
 }
 
 impl Drop for AppConnection {
     fn drop(&mut self) {
         self.in_flight.close(self.id, process::monotonic());
+        if let Some(thread) = &self.thread {
+            thread.closed(self.port);
+        }
     }
 }
 
@@ -325,6 +409,11 @@ impl Drop for Presence {
     fn drop(&mut self) {
         self.leave(process::monotonic());
     }
+}
+
+/// Whether the thread rung can work here: loads it, and takes it out again. Takes a fraction of a second of CPU time.
+pub fn probe_thread_rung() -> Availability {
+    thread::probe()
 }
 
 /// Whether the caller is on this host: loopback, or the same address at both ends.

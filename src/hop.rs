@@ -5,6 +5,7 @@
 //! An error is a value until `handle` turns it into a response; a span, an in-flight entry or a connection that is
 //! dropped on the way ends as cancelled, so no early return can lose one.
 
+pub mod caller;
 pub mod error;
 pub mod exchange;
 pub mod inbound;

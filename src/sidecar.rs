@@ -7,13 +7,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Desk, Door};
 use crate::config::{Config, ConfigErrors};
-use crate::correlation::{self, Correlator};
+use crate::correlation::{self, Correlator, Loader};
 use crate::export;
 use crate::hop::startup::Startup;
 use crate::hop::{Direction, Hop, Side};
@@ -22,6 +23,9 @@ use crate::proxy::server::{HeadBudget, ServeOptions};
 use crate::routing::reload::Reloader;
 use crate::telemetry::Metrics;
 use crate::trace::sampling::RateLimiter;
+
+/// How long a start waits for the kernel to take the thread rung's programs; usually a tenth of a second.
+const SETTLE: Duration = Duration::from_secs(2);
 
 mod parts;
 mod running;
@@ -45,6 +49,8 @@ pub struct Options {
     pub overlay: Overlay,
     /// The process ID of the app where hopspan started it (wrap mode), once it runs.
     pub child: Option<ChildId>,
+    /// The thread that kept the capabilities for the thread rung, where there is one.
+    pub loader: Option<Loader>,
 }
 
 /// Why a sidecar did not start.
@@ -123,8 +129,11 @@ impl Sidecar {
                 thread: config.correlation.thread,
                 serial: config.correlation.serial,
                 outbound: Some(addresses.outbound),
+                loader: options.loader,
             },
         );
+        // Connections that were made before it watches would not be joined.
+        let _ = tokio::time::timeout(SETTLE, correlator.settled()).await;
         // An app may call its own service: only what comes back to the same listener is a loop.
         let (inbound_loop, outbound_loop) = (
             [addresses.inbound, addresses.outbound],

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hopspan::config::Config;
 use hopspan::config::otel_env::OtelEnv;
+use hopspan::correlation::Loader;
 use hopspan::sidecar::{ChildId, Options, Running, Sidecar};
 use hopspan::telemetry::logs;
 use hopspan::wrap::shim::Shim;
@@ -18,11 +19,13 @@ use super::{RunArgs, start_line, view};
 /// Runs until told to stop. In wrap mode the command's code is returned.
 pub fn run(args: RunArgs) -> ExitCode {
     logs::init();
+    // Before the runtime starts its threads: they get what this one has left.
+    let loader = Loader::keep();
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("the runtime did not start: {error}")),
     };
-    let code = runtime.block_on(serve(args));
+    let code = runtime.block_on(serve(args, loader));
     // Connections that were cut have ended their spans; nothing else is worth waiting for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code
@@ -43,7 +46,7 @@ fn failed(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(args: RunArgs) -> ExitCode {
+async fn serve(args: RunArgs, loader: std::io::Result<Loader>) -> ExitCode {
     // Before anything else, so that no signal falls between.
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -58,6 +61,7 @@ async fn serve(args: RunArgs) -> ExitCode {
     let shim = unpack(&args);
     let options = match options(
         &args,
+        loader,
         shim.is_some(),
         viewer.as_ref().map(view::Beside::endpoint),
         child_pid.clone(),
@@ -94,6 +98,7 @@ async fn serve(args: RunArgs) -> ExitCode {
 /// Flags win over the file; the OTEL_* environment wins over both.
 fn options(
     args: &RunArgs,
+    loader: std::io::Result<Loader>,
     shim: bool,
     viewer: Option<String>,
     child: Arc<OnceLock<u32>>,
@@ -123,6 +128,9 @@ fn options(
         path: args.config.clone(),
         overlay: Arc::new(overlay),
         child,
+        loader: loader
+            .inspect_err(|error| tracing::warn!("capabilities: {error}"))
+            .ok(),
     })
 }
 

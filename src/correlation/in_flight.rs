@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::unlinked::Unlinked;
 use crate::trace::Context;
 
 /// How long ended requests and closed connections are remembered.
@@ -21,10 +22,11 @@ pub(super) type Nanos = u64;
 #[derive(Debug)]
 struct Request {
     number: u64,
-    /// Until it is done.
-    context: Option<Context>,
+    context: Context,
     dispatched: Nanos,
     done: Option<Nanos>,
+    /// Bytes that the app had sent on the connection before, where they are counted.
+    received: Option<u64>,
 }
 
 /// One connection from hopspan to the app.
@@ -45,6 +47,8 @@ struct Connection {
 #[derive(Debug, Default)]
 struct Table {
     connections: HashMap<u64, Connection>,
+    /// The newest connection between two addresses: hopspan's, the app's.
+    between: HashMap<[SocketAddr; 2], u64>,
     /// Closed connections in the order they closed.
     closed: VecDeque<(Nanos, u64)>,
     next: u64,
@@ -54,6 +58,19 @@ struct Table {
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     table: Mutex<Table>,
+}
+
+/// When the thread that made a call had to do with its request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// It last read bytes of the request.
+    pub(super) read: Nanos,
+    /// It last sent bytes of the call.
+    pub(super) sent: Nanos,
+    /// The app had last written to the request's connection.
+    pub(super) answered: Nanos,
+    /// Bytes that the app had written to it by then.
+    pub(super) written: u64,
 }
 
 /// A request as the look-ups see it.
@@ -98,10 +115,10 @@ impl InFlight {
     pub(super) fn open(&self, id: u64, [local, app]: [SocketAddr; 2], began: Nanos, now: Nanos) {
         let mut table = self.lock();
         table.forget(now);
-        for old in table.connections.values_mut() {
-            if old.local == local && old.app == app {
-                old.replaced = true;
-            }
+        if let Some(old) = table.between.insert([local, app], id)
+            && let Some(old) = table.connections.get_mut(&old)
+        {
+            old.replaced = true;
         }
         let connection = Connection {
             local,
@@ -128,7 +145,14 @@ impl InFlight {
     }
 
     /// A request is about to be written to the app; `None` where the connection is not known.
-    pub(super) fn enter(&self, id: u64, context: Context, now: Nanos) -> Option<u64> {
+    /// `received`: bytes that the app sent on it before, where they are counted.
+    pub(super) fn enter(
+        &self,
+        id: u64,
+        context: Context,
+        received: Option<u64>,
+        now: Nanos,
+    ) -> Option<u64> {
         let mut table = self.lock();
         let number = table.next;
         let connection = table.connections.get_mut(&id)?;
@@ -142,9 +166,10 @@ impl InFlight {
         }
         connection.requests.push_back(Request {
             number,
-            context: Some(context),
+            context,
             dispatched: now,
             done: None,
+            received,
         });
         table.next += 1;
         Some(number)
@@ -164,7 +189,6 @@ impl InFlight {
             .find(|r| r.number == number)
         {
             request.done = Some(now);
-            request.context = None;
         }
     }
 
@@ -189,8 +213,46 @@ impl InFlight {
         if connection.closed.is_some() || connection.replaced {
             return None;
         }
-        let request = connection.requests.iter().find(|r| r.number == number)?;
-        request.context.clone()
+        let mut requests = connection.requests.iter();
+        let request = requests.find(|r| r.number == number && r.done.is_none())?;
+        Some(request.context.clone())
+    }
+
+    /// The context of the one request that a thread read on this connection and that was not answered, not even in
+    /// part, when the thread sent its call. It may be done by now.
+    pub(super) fn at(
+        &self,
+        local: SocketAddr,
+        app: SocketAddr,
+        moment: &Moment,
+    ) -> Result<Context, Unlinked> {
+        let table = self.lock();
+        let connection = table.between.get(&[local, app]);
+        let connection = connection.and_then(|id| table.connections.get(id));
+        let connection = connection.ok_or(Unlinked::NoInbound)?;
+        let mut then = connection.requests.iter().filter(|request| {
+            let ended = request.done.is_some_and(|done| done < moment.sent);
+            request.dispatched <= moment.read && !ended
+        });
+        let Some(request) = then.next() else {
+            let mut requests = connection.requests.iter();
+            let earlier = requests.any(|request| request.dispatched <= moment.read);
+            return Err(match earlier {
+                true => Unlinked::AnswerBegun,
+                false => Unlinked::NoInbound,
+            });
+        };
+        if then.next().is_some() {
+            return Err(Unlinked::SeveralRequests);
+        }
+        let answered = match request.received {
+            Some(received) => received != moment.written,
+            None => moment.answered >= request.dispatched,
+        };
+        if answered {
+            return Err(Unlinked::AnswerBegun);
+        }
+        Ok(request.context.clone())
     }
 
     /// Whether the kernel's answers for a connection's addresses are about that connection.
@@ -249,8 +311,17 @@ impl Table {
                     self.closed.push_back((now, id));
                     break;
                 }
-                _ => self.connections.remove(&id),
+                _ => self.remove(id),
             };
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(old) = self.connections.remove(&id) {
+            let ends = [old.local, old.app];
+            if self.between.get(&ends) == Some(&id) {
+                self.between.remove(&ends);
+            }
         }
     }
 }

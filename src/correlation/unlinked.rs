@@ -29,7 +29,7 @@ pub enum Unlinked {
     SeveralRequests,
     /// The process's main thread did not come to wait for this call within the budget.
     NotParked,
-    /// The process's main thread waits for something else: another thread, or nobody, made the call.
+    /// A thread made the call that serves no request: a background job, a thread of a pool, or a call at start.
     OtherThread,
     /// The process serves no request of ours: a background job or a call at start.
     NoInbound,
@@ -45,11 +45,25 @@ pub enum Unlinked {
     Overloaded,
     /// A kernel answer that this version cannot read.
     Unsupported,
+    /// The thread that made the call serves several requests by turns: an event loop, or greenlets.
+    EventLoop,
+    /// Several threads sent the call's bytes, or one did during several requests.
+    SplitCall,
+    /// Several threads read the request or answer it, so none of them can be believed.
+    HandedOver,
+    /// The response to the request had begun when the call was sent.
+    AnswerBegun,
+    /// The kernel's programs did not see the call being sent.
+    NotSeen,
+    /// They saw other bytes on the call's connection than hopspan did.
+    BytesDiffer,
+    /// What they knew of the request was evicted: too many connections at once.
+    Forgotten,
 }
 
 impl Unlinked {
     /// All reasons.
-    pub const ALL: [Unlinked; 19] = [
+    pub const ALL: [Unlinked; 26] = [
         Unlinked::TokenExpired,
         Unlinked::RemotePeer,
         Unlinked::Multiplexed,
@@ -69,6 +83,13 @@ impl Unlinked {
         Unlinked::TimedOut,
         Unlinked::Overloaded,
         Unlinked::Unsupported,
+        Unlinked::EventLoop,
+        Unlinked::SplitCall,
+        Unlinked::HandedOver,
+        Unlinked::AnswerBegun,
+        Unlinked::NotSeen,
+        Unlinked::BytesDiffer,
+        Unlinked::Forgotten,
     ];
 
     /// The code that `hopspan explain` has a page for, exported as `hopspan.unlinked.code`.
@@ -93,6 +114,13 @@ impl Unlinked {
             Unlinked::TimedOut => Code::TimedOut,
             Unlinked::Overloaded => Code::Overloaded,
             Unlinked::Unsupported => Code::Unsupported,
+            Unlinked::EventLoop => Code::EventLoop,
+            Unlinked::SplitCall => Code::SplitCall,
+            Unlinked::HandedOver => Code::HandedOver,
+            Unlinked::AnswerBegun => Code::AnswerBegun,
+            Unlinked::NotSeen => Code::NotSeen,
+            Unlinked::BytesDiffer => Code::BytesDiffer,
+            Unlinked::Forgotten => Code::Forgotten,
         }
     }
 
@@ -118,6 +146,13 @@ impl Unlinked {
             Unlinked::TimedOut => "timed_out",
             Unlinked::Overloaded => "overloaded",
             Unlinked::Unsupported => "unsupported",
+            Unlinked::EventLoop => "event_loop",
+            Unlinked::SplitCall => "split_call",
+            Unlinked::HandedOver => "handed_over",
+            Unlinked::AnswerBegun => "answer_begun",
+            Unlinked::NotSeen => "not_seen",
+            Unlinked::BytesDiffer => "bytes_differ",
+            Unlinked::Forgotten => "forgotten",
         }
     }
 }

@@ -103,6 +103,13 @@ pub fn page(code: Code) -> &'static str {
         Code::Overloaded => include_str!("pages/HOP317.txt"),
         Code::Unsupported => include_str!("pages/HOP318.txt"),
         Code::Multiplexed => include_str!("pages/HOP319.txt"),
+        Code::EventLoop => include_str!("pages/HOP320.txt"),
+        Code::SplitCall => include_str!("pages/HOP321.txt"),
+        Code::HandedOver => include_str!("pages/HOP322.txt"),
+        Code::AnswerBegun => include_str!("pages/HOP323.txt"),
+        Code::NotSeen => include_str!("pages/HOP324.txt"),
+        Code::BytesDiffer => include_str!("pages/HOP325.txt"),
+        Code::Forgotten => include_str!("pages/HOP326.txt"),
     }
 }
 

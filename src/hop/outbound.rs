@@ -9,10 +9,10 @@ use hyper::body::Incoming;
 
 use super::error::ExchangeError;
 use super::exchange::Exchange;
-use super::{Baggage, Leaves, Plan, capture, check};
+use super::{Baggage, Leaves, Plan, caller, capture, check};
 use crate::config::Address;
 use crate::correlation::token::{self, TokenAnswer};
-use crate::correlation::{OutboundCall, Stamp, Unlinked};
+use crate::correlation::{OutboundCall, Unlinked};
 use crate::proxy::forwarding::request::{self as checked, Target};
 use crate::telemetry::metrics::EvidenceLabel;
 use crate::trace::span::{Kind, Name, Span};
@@ -25,9 +25,10 @@ pub async fn plan(
     request: &mut Request<Incoming>,
 ) -> Result<Plan, ExchangeError> {
     let snapshot = exchange.snapshot.clone();
+    let call = caller::call(&exchange.connection, request);
     // Off before anything else is decided: wherever the call goes, the token does not.
     let token = token::strip(request.headers_mut());
-    let (parent, ended) = parent(exchange, request, token).await;
+    let (parent, ended) = parent(exchange, call, request, token).await;
     let target = match checked::target(request) {
         Ok(target) => Called::of(&target),
         Err(bad) => {
@@ -135,6 +136,7 @@ impl Called {
 /// Second, the request that the call descends from and has outlived: no parent, but a link.
 async fn parent(
     exchange: &Exchange,
+    call: OutboundCall,
     request: &Request<Incoming>,
     token: Option<HeaderValue>,
 ) -> (Parent, Option<Context>) {
@@ -151,6 +153,7 @@ async fn parent(
     let correlator = &exchange.hop.correlator;
     match token.map(|token| correlator.by_token(&token)) {
         Some(TokenAnswer::Joined(context)) => {
+            correlator.double_check(&call, &context, Evidence::Token);
             return (Parent::Joined(context, Evidence::Token), None);
         }
         Some(TokenAnswer::Dead(context)) => {
@@ -161,16 +164,6 @@ async fn parent(
     if request.version() == Version::HTTP_2 {
         return (unproven(correlator.abstain(Unlinked::Multiplexed)), None);
     }
-    let connection = &exchange.connection;
-    let call = OutboundCall {
-        peer: connection.peer,
-        local: connection.local,
-        accepted: connection.accepted,
-        received: connection.received.first().map(|first| Stamp {
-            realtime_ns: first.realtime_ns,
-            monotonic_ns: first.monotonic_ns,
-        }),
-    };
     let parent = match correlator.parent_of(call).await {
         Ok((context, evidence)) => Parent::Joined(context, evidence),
         Err(unlinked) => unproven(unlinked),

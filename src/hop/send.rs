@@ -99,7 +99,8 @@ impl Hop {
                     false => w3c::inject_without_baggage(head, context),
                 }
                 if direction == Direction::Inbound {
-                    let presence = self.correlator.enter(opened.id, context.clone());
+                    let received = opened.received.as_ref().map(|received| received.total());
+                    let presence = self.correlator.enter(opened.id, context.clone(), received);
                     if let Some(token) = presence.token() {
                         request.headers_mut().insert(token::HEADER, token);
                     }

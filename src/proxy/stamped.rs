@@ -36,6 +36,7 @@ pub struct Received {
     monotonic_ns: AtomicU64,
     bytes: AtomicU64,
     total: AtomicU64,
+    marked: AtomicU64,
     /// Of the last read: 0 where the kernel gave no time.
     last_realtime_ns: AtomicU64,
     last_monotonic_ns: AtomicU64,
@@ -54,7 +55,13 @@ impl Received {
 
     /// Ends an exchange: the next read is the first of the next request.
     pub fn mark(&self) {
+        self.marked.store(self.total(), Ordering::Relaxed);
         self.known.store(false, Ordering::Release);
+    }
+
+    /// Bytes read up to the last [`Received::mark`]: where the request that is being handled begins.
+    pub fn before(&self) -> u64 {
+        self.marked.load(Ordering::Relaxed)
     }
 
     /// The last read, for whoever knows that no other is under way: its `bytes` are not kept and are 0.

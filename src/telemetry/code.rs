@@ -128,6 +128,13 @@ codes! {
     Overloaded = 317, "unlinked: too many look-ups were waiting";
     Unsupported = 318, "unlinked: a kernel answer that this version cannot read";
     Multiplexed = 319, "unlinked: the call shares its connection with others";
+    EventLoop = 320, "unlinked: an event loop, or greenlets, made the call";
+    SplitCall = 321, "unlinked: several threads or requests sent the call";
+    HandedOver = 322, "unlinked: a request is handed from thread to thread";
+    AnswerBegun = 323, "unlinked: the response had begun when the call was sent";
+    NotSeen = 324, "unlinked: the kernel's programs did not see the call being sent";
+    BytesDiffer = 325, "unlinked: the kernel saw the call begin elsewhere";
+    Forgotten = 326, "unlinked: what was known of the request was evicted";
 }
 
 impl Code {

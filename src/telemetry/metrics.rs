@@ -91,6 +91,8 @@ pub struct Metrics {
     pub joins: Family<EvidenceLabel, Counter>,
     /// `hopspan_joins_abstained_total{reason}`
     pub joins_abstained: Family<Reason, Counter>,
+    /// `hopspan_correlation_disagreements_total{evidence}`: the weaker rung's, which is off from then on
+    pub disagreements: Family<EvidenceLabel, Counter>,
     /// `hopspan_join_duration_seconds_sum` of time spent looking, in nanoseconds
     pub join_nanos: Counter,
     /// `hopspan_tokens_unknown_total`: calls with a token that names no request
@@ -148,6 +150,7 @@ impl Metrics {
             client_duration: Family::new_with_constructor(Durations),
             joins: Family::default(),
             joins_abstained: Family::default(),
+            disagreements: Family::default(),
             join_nanos: Counter::default(),
             tokens_unknown: Counter::default(),
             spans: Counter::default(),
@@ -200,6 +203,11 @@ impl Metrics {
             "hopspan_joins_abstained",
             "Outbound calls left without a parent",
             self.joins_abstained.clone(),
+        );
+        registry.register(
+            "hopspan_correlation_disagreements",
+            "Checked joins where a weaker rung gave another parent: it is off from then on",
+            self.disagreements.clone(),
         );
         registry.register(
             "hopspan_join_nanoseconds",

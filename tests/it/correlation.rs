@@ -1,6 +1,7 @@
 //! The serial proof against real processes: the truth rides in the URL, and no claim may differ from it.
 
 mod harness;
+mod thread;
 
 use harness::{App, Harness, Tally, load};
 
@@ -148,15 +149,18 @@ async fn kept_connections_are_never_wrong() {
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_elsewhere_are_refused_at_once() {
     use hopspan::correlation::{Correlator, Options, OutboundCall, Unlinked};
-    let correlator = Correlator::new(
-        hopspan::telemetry::metrics::Metrics::new(),
-        Options::default(),
-    );
+    let options = Options {
+        thread: false,
+        ..Options::default()
+    };
+    let metrics = hopspan::telemetry::metrics::Metrics::new();
+    let correlator = Correlator::new(metrics, options);
     let call = OutboundCall {
         peer: "192.0.2.7:4000".parse().unwrap(),
         local: "192.0.2.1:8081".parse().unwrap(),
         accepted: std::time::Instant::now(),
         received: None,
+        bytes: None,
     };
     assert_eq!(
         correlator.parent_of(call).await.unwrap_err(),

@@ -382,7 +382,7 @@ impl World {
                     true => None,
                     false => self
                         .in_flight
-                        .enter(id as u64, Context::new_root(), self.now),
+                        .enter(id as u64, Context::new_root(), None, self.now),
                 };
                 self.sockets[id].numbers.push(number);
                 Client::Deliver(id, at)

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use hopspan::correlation::{Correlator, Options, OutboundCall, Stamp};
+use hopspan::correlation::{CallBytes, Correlator, Options, OutboundCall, Stamp};
 use hopspan::proxy::stamped::{self, Received, Stamped};
 use hopspan::telemetry::metrics::Metrics;
 use hopspan::trace::{Context, TraceId};
@@ -58,11 +58,24 @@ pub(crate) struct Harness {
 }
 
 impl Harness {
+    /// With the serial rung alone.
     pub(crate) async fn start() -> Arc<Harness> {
-        let correlator = Correlator::new(Metrics::new(), Options::default());
+        Harness::with(false, true).await
+    }
+
+    /// With the rungs that are chosen.
+    pub(crate) async fn with(thread: bool, serial: bool) -> Arc<Harness> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         stamped::enable(&listener).unwrap();
         let outbound = listener.local_addr().unwrap();
+        let options = Options {
+            thread,
+            serial,
+            outbound: Some(outbound),
+            ..Options::default()
+        };
+        let correlator = Correlator::new(Metrics::new(), options);
+        correlator.settled().await;
         let tally = Arc::new(Mutex::new(Tally::default()));
         tokio::spawn(accept(listener, correlator.clone(), tally.clone()));
         Arc::new(Harness {
@@ -75,6 +88,17 @@ impl Harness {
 
     pub(crate) fn tally(&self) -> Tally {
         self.tally.lock().unwrap().clone()
+    }
+
+    /// Waits until so many calls were judged.
+    pub(crate) async fn at_least(&self, calls: usize) -> Tally {
+        loop {
+            let tally = self.tally();
+            if tally.micros.len() >= calls {
+                return tally;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
 
     fn context(&self) -> (u64, Context) {
@@ -128,7 +152,9 @@ impl AppSide {
 
     async fn request(&mut self, harness: &Harness, what: &str, keep: bool) {
         let (number, context) = harness.context();
-        let presence = harness.correlator.enter(self.id, context);
+        let presence = harness
+            .correlator
+            .enter(self.id, context, Some(self.received.total()));
         let kept = if keep { "keep-alive" } else { "close" };
         let head =
             format!("GET /{what}?id={number} HTTP/1.1\r\nHost: a\r\nConnection: {kept}\r\n\r\n");
@@ -136,7 +162,7 @@ impl AppSide {
         let length = content_length(&mut self.stream)
             .await
             .expect("the app answered")
-            .1;
+            .length;
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).await.unwrap();
         presence.finished(self.received.last().map(stamp));
@@ -150,15 +176,31 @@ fn stamp(time: stamped::Timestamp) -> Stamp {
     }
 }
 
+/// A head that was read.
+struct Head {
+    line: String,
+    /// Of the body.
+    length: usize,
+    /// Of the head itself.
+    bytes: u64,
+}
+
 /// Reads a head; its first line and the length of what follows.
-async fn content_length<R: AsyncBufReadExt + Unpin>(stream: &mut R) -> Option<(String, usize)> {
+async fn content_length<R: AsyncBufReadExt + Unpin>(stream: &mut R) -> Option<Head> {
     let (mut first, mut length, mut line) = (String::new(), 0, String::new());
+    let mut bytes = 0;
     loop {
         line.clear();
         match stream.read_line(&mut line).await {
             Ok(0) | Err(_) => return None,
-            Ok(_) if line == "\r\n" => return Some((first, length)),
-            Ok(_) => {}
+            Ok(count) => bytes += count as u64,
+        }
+        if line == "\r\n" {
+            return Some(Head {
+                line: first,
+                length,
+                bytes,
+            });
         }
         if first.is_empty() {
             first.clone_from(&line);
@@ -181,12 +223,22 @@ async fn accept(listener: TcpListener, correlator: Arc<Correlator>, tally: Arc<M
         tokio::spawn(async move {
             let received = Arc::new(Received::default());
             let mut stream = BufReader::new(Stamped::new(stream, received.clone()));
-            while let Some((line, length)) = content_length(&mut stream).await {
+            while let Some(Head {
+                line,
+                length,
+                bytes,
+            }) = content_length(&mut stream).await
+            {
                 let call = OutboundCall {
                     peer,
                     local,
                     accepted,
                     received: received.first().map(stamp),
+                    bytes: Some(CallBytes {
+                        before: received.before(),
+                        read: received.total(),
+                        head: (length > 0).then_some(bytes),
+                    }),
                 };
                 let started = Instant::now();
                 let found = correlator.parent_of(call).await;

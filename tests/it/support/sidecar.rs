@@ -82,6 +82,7 @@ impl Builder {
             path: Some(file.clone()),
             overlay: std::sync::Arc::new(|_| ()),
             child: None,
+            loader: None,
         };
         let bound = hopspan::sidecar::Sidecar::bind(options).await;
         let running = bound.unwrap_or_else(|error| panic!("{error}")).start();

@@ -1,0 +1,125 @@
+//! The thread proof against real processes and the real kernel: exact where a thread serves its request, silent where
+//! it does not, and never wrong. Alone: the serial rung is off.
+
+use hopspan::correlation::{Availability, Obstacle};
+
+use super::harness::{App, Harness, Tally, load};
+use super::report;
+use crate::support::within;
+
+/// The harness with the thread rung alone; `None`, said aloud, where this machine does not allow it.
+async fn harness() -> Option<std::sync::Arc<Harness>> {
+    let harness = Harness::with(true, false).await;
+    match harness.correlator.thread_rung() {
+        Availability::Ready => Some(harness),
+        // What the machine lacks, and nothing else, is a reason to skip.
+        Availability::Off(
+            why @ (Obstacle::Capability { .. }
+            | Obstacle::NoBtf
+            | Obstacle::NoTracepoint { .. }
+            | Obstacle::Lockdown
+            | Obstacle::Forbidden),
+        ) => {
+            println!("SKIPPED thread rung: {}", why.why());
+            None
+        }
+        other => panic!("{other}"),
+    }
+}
+
+async fn run(
+    name: &str,
+    flags: &[&str],
+    clients: usize,
+    each: usize,
+    what: &[&str],
+) -> Option<Tally> {
+    let harness = harness().await?;
+    let app = App::start(harness.outbound, 3, flags);
+    let what: Vec<String> = what.iter().map(|what| (*what).to_owned()).collect();
+    load(&harness, app.address, clients, each, move |number| {
+        what[number % what.len()].clone()
+    })
+    .await;
+    // A call that the app does not wait for may be on its way still.
+    let calls = clients * each;
+    let tally = within("the last call", harness.at_least(calls)).await;
+    report(&format!("thread: {name}"), &tally, 0);
+    assert!(tally.wrong.is_empty(), "{name}: {:?}", tally.wrong);
+    assert_eq!(harness.correlator.lost(), 0);
+    Some(tally)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_the_thread_that_serves_the_request_are_all_joined() {
+    let mut rows = 0;
+    for (flags, what) in [
+        (&[] as &[&str], "burn,fresh"),
+        (&["timeout"], "burn,fresh"),
+        (&["threads"], "burn,fresh"),
+        (&["threads"], "burn,pooled"),
+        (&["threads", "timeout"], "pooled,burn,fresh"),
+        (&["ipv6", "threads"], "burn,pooled"),
+        (&[], "burn,pooled,burn,fresh,burn,pooled"),
+        (&["threads"], "burn,split"),
+        (&["threads"], "burn,upload"),
+        // Sent while the request is in flight, and not waited for.
+        (&["threads"], "fire"),
+        (&["threads", "background"], "fresh,burn,pooled"),
+    ] {
+        let Some(tally) = run(&format!("{what} {flags:?}"), flags, 4, 25, &[what]).await else {
+            return;
+        };
+        assert!(tally.missed.is_empty(), "{what} {flags:?}: {tally:?}");
+        assert!(tally.right >= 100, "{what} {flags:?}: {tally:?}");
+        rows += 1;
+    }
+    assert_eq!(rows, 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_no_thread_that_serves_are_left_alone() {
+    let mut rows = 0;
+    for (flags, what, reason) in [
+        (&["threads"] as &[&str], "thread", "other_thread"),
+        (&[], "child", "other_thread"),
+        (&[], "burn;after,fresh", "answer_begun"),
+        (&["threads"], "burn;after,pooled", "answer_begun"),
+    ] {
+        let Some(tally) = run(&format!("{what} {flags:?}"), flags, 4, 10, &[what]).await else {
+            return;
+        };
+        assert_eq!(tally.right, 0, "{what} {flags:?}: {tally:?}");
+        assert!(tally.missed.contains_key(reason), "{what}: {tally:?}");
+        rows += 1;
+    }
+    assert_eq!(rows, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_parent_is_ever_wrong() {
+    let what = [
+        "burn,fresh",
+        "leave",
+        "collect,burn,pooled",
+        "sleep,pooled,leave",
+        "collect",
+        "child,sleep",
+        "child,pooled",
+        "split,fire,fresh",
+        "shared,fresh",
+        "fresh;after,pooled",
+        "burn;after,fresh",
+        "sleep",
+        "thread,pooled",
+    ];
+    for flags in [
+        &["shared", "background", "idle"] as &[&str],
+        &["shared", "idle", "timeout", "threads"],
+        &["background", "timeout", "threads"],
+    ] {
+        run(&format!("everything {flags:?}"), flags, 12, 40, &what).await;
+    }
+    let nested = ["nested,pooled", "burn,fresh", "leave", "collect,fresh"];
+    run("nested accepts", &[], 12, 20, &nested).await;
+}

@@ -3,6 +3,7 @@
 //! An exchange loads one snapshot and keeps it to its end, so it sees one generation. It reads [`crate::config`] and
 //! knows nothing of bytes or spans.
 
+pub mod destinations;
 pub mod inbound;
 pub mod outbound;
 pub mod pattern;
@@ -10,6 +11,7 @@ pub mod policy;
 pub mod reload;
 pub mod table;
 
+pub use destinations::{Denial, Destinations};
 pub use inbound::{InboundRoute, InboundTable};
 pub use outbound::{Destination, OutboundRoute, OutboundTable};
 pub use policy::{CapturePolicy, Propagation, SamplerKind, SamplingPolicy};

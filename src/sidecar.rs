@@ -141,7 +141,7 @@ impl Sidecar {
         );
         let hop = Arc::new(Hop {
             app_pool: parts::app_pool(&limits.app, &metrics, &correlator, &inbound_loop),
-            service_pool: parts::service_pool(&limits.services, &metrics, &outbound_loop),
+            service_pool: parts::service_pool(&limits.services, &metrics, &outbound_loop, &table),
             table,
             correlator: correlator.clone(),
             sink: queue.clone(),

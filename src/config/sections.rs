@@ -103,6 +103,15 @@ impl Default for InboundRoute {
 pub struct Outbound {
     /// Where the app's calls arrive (`HTTP_PROXY`, or a base URL).
     pub listen: Address,
+    /// Who may call, besides programs on this host.
+    #[serde(with = "network")]
+    pub clients: Vec<IpNet>,
+    /// Where calls may go: hosts and networks; empty: everywhere.
+    pub allow: Vec<String>,
+    /// Where they may not, whatever `allow` says.
+    pub deny: Vec<String>,
+    /// Whether they may go to cloud metadata services and link-local addresses.
+    pub metadata: bool,
     /// First match wins.
     pub routes: Vec<OutboundRoute>,
 }
@@ -111,6 +120,10 @@ impl Default for Outbound {
     fn default() -> Outbound {
         Outbound {
             listen: Address::tcp("127.0.0.1", 8081),
+            clients: Vec::new(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            metadata: false,
             routes: Vec::new(),
         }
     }

@@ -33,9 +33,17 @@ pub enum ExchangeError {
     /// No network route.
     #[error("there is no network route to {0}")]
     DestinationUnroutable(String),
-    /// Policy forbids the address.
-    #[error("{0} is not allowed as a destination")]
-    DestinationProhibited(String),
+    /// Policy forbids the address that the destination was resolved to.
+    #[error("{0} is not allowed as a destination: {1}")]
+    DestinationProhibited(String, &'static str),
+    /// Policy forbids the destination by its name.
+    #[error("{0} is not allowed as a destination: {1}")]
+    DestinationDenied(String, &'static str),
+    /// The caller is not one that hopspan calls out for.
+    #[error(
+        "{0} may not call through hopspan: only this host, and the networks in outbound.clients"
+    )]
+    ClientDenied(std::net::IpAddr),
     /// All connections that the upstream may have stayed in use.
     #[error("all connections to {0} are in use")]
     ConnectionLimitReached(String),
@@ -114,8 +122,11 @@ impl ExchangeError {
                 "destination_ip_unroutable",
                 Upstream,
             ),
-            Self::DestinationProhibited(_) => {
+            Self::DestinationProhibited(..) => {
                 (StatusCode::FORBIDDEN, "destination_ip_prohibited", Proxy)
+            }
+            Self::DestinationDenied(..) | Self::ClientDenied(_) => {
+                (StatusCode::FORBIDDEN, "http_request_denied", Proxy)
             }
             Self::ConnectionLimitReached(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,

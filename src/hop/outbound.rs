@@ -25,6 +25,12 @@ pub async fn plan(
     request: &mut Request<Incoming>,
 ) -> Result<Plan, ExchangeError> {
     let snapshot = exchange.snapshot.clone();
+    let peer = exchange.connection.peer.ip().to_canonical();
+    let invited = |network: &ipnet::IpNet| network.contains(&peer);
+    if !exchange.connection.is_from_this_host() && !snapshot.outbound.clients.iter().any(invited) {
+        // Not the app's call, so not a span.
+        return Err(ExchangeError::ClientDenied(peer));
+    }
     let call = caller::call(&exchange.connection, request);
     // Off before anything else is decided: wherever the call goes, the token does not.
     let token = token::strip(request.headers_mut());
@@ -62,7 +68,14 @@ pub async fn plan(
     }
     let upstream = match &route.to {
         Some(destination) => destination.address.clone(),
-        None => Address::tcp(&target.host, target.port),
+        None => {
+            let lists = &snapshot.outbound.destinations;
+            if let Some(denial) = lists.by_name(&target.host, target.port) {
+                let host = target.host.clone();
+                return Err(ExchangeError::DestinationDenied(host, denial.why()));
+            }
+            Address::tcp(&target.host, target.port)
+        }
     };
     Ok(Plan {
         upstreams: vec![upstream],

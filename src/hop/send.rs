@@ -158,7 +158,7 @@ pub(super) fn connect_error(upstream: &Address, error: &ConnectError) -> Exchang
         ConnectError::Dns(_) => ExchangeError::DnsError(upstream),
         ConnectError::DnsTimeout => ExchangeError::DnsTimeout(upstream),
         ConnectError::Loop => ExchangeError::ProxyLoopDetected(upstream),
-        ConnectError::Prohibited => ExchangeError::DestinationProhibited(upstream),
+        ConnectError::Prohibited(why) => ExchangeError::DestinationProhibited(upstream, why),
         ConnectError::Busy(_) => ExchangeError::ConnectionLimitReached(upstream),
         ConnectError::Unreachable => ExchangeError::DestinationUnroutable(upstream),
         ConnectError::Io(why) => {

@@ -22,12 +22,12 @@ pub enum Verdict {
     Allow,
     /// It is one of our own listeners.
     Loop,
-    /// Policy forbids it.
-    Prohibited,
+    /// Policy forbids it, for this reason.
+    Prohibited(&'static str),
 }
 
-/// Judges each resolved address before it is connected to.
-pub type Check = Arc<dyn Fn(SocketAddr) -> Verdict + Send + Sync>;
+/// Judges each address that an upstream was resolved to, before it is connected to and before a connection is reused.
+pub type Check = Arc<dyn Fn(&Address, SocketAddr) -> Verdict + Send + Sync>;
 
 /// Why there is no connection. No byte of a request has been sent in any of these cases.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +51,8 @@ pub enum ConnectError {
     #[error("the address is hopspan's own listener")]
     Loop,
     /// Policy forbids the address.
-    #[error("the address is not allowed")]
-    Prohibited,
+    #[error("the address is not allowed: {0}")]
+    Prohibited(&'static str),
     /// All connections allowed to this upstream stayed in use for this long.
     #[error("all connections in use for {0:?}")]
     Busy(Duration),
@@ -71,7 +71,7 @@ impl ConnectError {
             ConnectError::Dns(_) => "dns_error",
             ConnectError::Unreachable => "destination_ip_unroutable",
             ConnectError::Loop => "proxy_loop_detected",
-            ConnectError::Prohibited => "destination_ip_prohibited",
+            ConnectError::Prohibited(_) => "destination_ip_prohibited",
             ConnectError::Busy(_) => "connection_limit_reached",
             ConnectError::Io(_) => "proxy_internal_error",
         }
@@ -147,15 +147,26 @@ impl Connector {
             }
         };
         if let Ok(literal) = host.parse::<IpAddr>() {
-            return self.try_each(&[literal], port, Duration::ZERO, limit).await;
+            return self
+                .try_each(address, &[literal], port, Duration::ZERO, limit)
+                .await;
         }
         let found = self.resolver.resolve(host).await?;
-        self.try_each(&found, port, started.elapsed(), limit).await
+        self.try_each(address, &found, port, started.elapsed(), limit)
+            .await
+    }
+
+    /// What may be done with an address that `called` was resolved to.
+    pub(crate) fn judge(&self, called: &Address, resolved: SocketAddr) -> Verdict {
+        self.check
+            .as_ref()
+            .map_or(Verdict::Allow, |check| check(called, resolved))
     }
 
     /// Each address in turn, sharing what is left of the time so that one black hole does not use it up.
     async fn try_each(
         &self,
+        called: &Address,
         addresses: &[IpAddr],
         port: u16,
         dns: Duration,
@@ -165,10 +176,10 @@ impl Connector {
         let mut last = ConnectError::Dns(Arc::from("the name has no address"));
         for (at, address) in addresses.iter().enumerate() {
             let address = SocketAddr::new(plain(*address), port);
-            match self.check.as_ref().map_or(Verdict::Allow, |c| c(address)) {
+            match self.judge(called, address) {
                 Verdict::Allow => {}
                 Verdict::Loop => return Err(ConnectError::Loop),
-                Verdict::Prohibited => return Err(ConnectError::Prohibited),
+                Verdict::Prohibited(why) => return Err(ConnectError::Prohibited(why)),
             }
             let left = u32::try_from(addresses.len() - at).unwrap_or(1);
             let share = limit.saturating_sub(started.elapsed()) / left;

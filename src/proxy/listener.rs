@@ -256,6 +256,7 @@ impl<H: Handler> Server<H> {
             local: stream.local_addr().unwrap_or(self.local),
             accepted: std::time::Instant::now(),
             received: Arc::default(),
+            from_here: std::sync::OnceLock::new(),
         });
         let (options, handler) = (self.options.clone(), self.handler.clone());
         let (stop, stamp) = (self.stop.clone(), self.stamp);

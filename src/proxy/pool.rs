@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::body::RequestBody;
-use super::connect::{Check, ConnectError, Connected, Connector};
+use super::connect::{Check, ConnectError, Connected, Connector, Verdict};
 use super::stamped::Received;
 use crate::config::Address;
 use crate::telemetry::metrics::Metrics;
@@ -280,7 +280,12 @@ impl Pool {
         loop {
             // Unlocked before a dead line is dropped.
             let line = self.idle().take(address, since)?;
-            if line.sender.is_ready() {
+            // What may be reached can have changed since it was opened.
+            let allowed = line
+                .opened
+                .peer
+                .is_none_or(|peer| matches!(self.connector.judge(address, peer), Verdict::Allow));
+            if line.sender.is_ready() && allowed {
                 return Some(line);
             }
         }

@@ -31,7 +31,7 @@ const NAMES: usize = 256;
 type Addresses = Arc<[IpAddr]>;
 type Answer = Result<Addresses, Arc<str>>;
 type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
-type Lookup = Box<dyn Fn(Arc<str>) -> Found + Send + Sync>;
+pub(super) type Lookup = Box<dyn Fn(Arc<str>) -> Found + Send + Sync>;
 
 /// Why a name has no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,8 @@ impl Resolver {
         }))
     }
 
-    fn with(lookup: Lookup) -> Arc<Resolver> {
+    /// Another way to look names up.
+    pub(super) fn with(lookup: Lookup) -> Arc<Resolver> {
         Arc::new(Resolver {
             names: Mutex::default(),
             at_once: Arc::new(Semaphore::new(AT_ONCE)),

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,22 @@ pub struct Connection {
     pub accepted: Instant,
     /// Receive times, where the listener asks for them ([`ServeOptions::stamp`]).
     pub received: Arc<Received>,
+    /// See [`Connection::is_from_this_host`].
+    pub(super) from_here: OnceLock<bool>,
+}
+
+impl Connection {
+    /// Whether the client is a program on this host (or in this network namespace): its address is one of ours.
+    pub fn is_from_this_host(&self) -> bool {
+        let peer = self.peer.ip().to_canonical();
+        if peer.is_loopback() || peer == self.local.ip().to_canonical() {
+            return true;
+        }
+        // With connections redirected here the two differ. Only a host's own addresses can be bound.
+        *self
+            .from_here
+            .get_or_init(|| std::net::UdpSocket::bind((peer, 0)).is_ok())
+    }
 }
 
 /// How connections are served. What may change while serving is in `limits`.
@@ -273,3 +289,6 @@ fn own_answer(
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
+
+#[cfg(test)]
+mod tests;

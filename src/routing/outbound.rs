@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use ipnet::IpNet;
 
+use super::Destinations;
 use crate::config::advice::Advice;
 use crate::config::{Address, Config, Fault};
 
@@ -43,6 +45,10 @@ pub struct OutboundRoute {
 /// All outbound routes.
 #[derive(Debug)]
 pub struct OutboundTable {
+    /// Where calls may go.
+    pub destinations: Destinations,
+    /// Who besides programs on this host may call.
+    pub clients: Vec<IpNet>,
     routes: Vec<Arc<OutboundRoute>>,
     default: Arc<OutboundRoute>,
     exact: HashMap<Box<str>, Vec<Candidate>>,
@@ -59,7 +65,7 @@ struct Candidate {
 
 /// A host pattern taken apart.
 #[derive(Debug, PartialEq, Eq)]
-enum Host {
+pub(super) enum Host {
     Exact(String),
     Below(String),
     Any,
@@ -68,6 +74,8 @@ enum Host {
 impl OutboundTable {
     pub(super) fn compile(config: &Config, faults: &mut Vec<Fault>) -> OutboundTable {
         let mut table = OutboundTable {
+            destinations: Destinations::default(),
+            clients: config.outbound.clients.clone(),
             routes: Vec::new(),
             default: Arc::new(OutboundRoute {
                 name: None,
@@ -114,6 +122,9 @@ impl OutboundTable {
                 ratio: written.ratio.map(|ratio| ratio.get()),
             }));
         }
+        let leads = table.routes.iter().filter_map(|route| route.to.as_ref());
+        let routed = leads.map(|to| to.address.clone()).collect();
+        table.destinations = Destinations::compile(config, routed, faults);
         table
     }
 
@@ -178,13 +189,13 @@ impl OutboundTable {
 }
 
 /// `a.b.c` -> `b.c`, `c`.
-fn parents(name: &str) -> impl Iterator<Item = &str> {
+pub(super) fn parents(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('.')
         .filter_map(move |(dot, _)| name.get(dot + 1..))
 }
 
 /// A host as compared: lower case, no trailing dot, no brackets.
-fn folded(host: &str) -> Cow<'_, str> {
+pub(super) fn folded(host: &str) -> Cow<'_, str> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let host = host
         .strip_prefix('[')
@@ -198,7 +209,7 @@ fn folded(host: &str) -> Cow<'_, str> {
 }
 
 /// Takes `payment:8080`, `*.internal`, `*` or `[::1]:80` apart.
-fn host(text: &str) -> Result<(Host, Option<u16>), Advice> {
+pub(super) fn host(text: &str) -> Result<(Host, Option<u16>), Advice> {
     let wrong = |why: &str| {
         Advice::new(
             format!("`{text}` is not a host: {why}"),

@@ -33,28 +33,40 @@ pub(super) fn app_pool(
     };
     Pool::new(PoolOptions {
         on_open: Some(Arc::new(on_open)),
+        check: Some(loop_check(own.to_vec())),
         stamp: true,
-        ..options(limits, metrics, own)
+        ..options(limits, metrics)
     })
 }
 
-/// Connections to services.
+/// Connections to services: only to where calls may go by the config in use.
 pub(super) fn service_pool(
     limits: &Arc<ArcSwap<PoolLimits>>,
     metrics: &Arc<Metrics>,
     own: &[SocketAddr],
+    table: &Arc<Table>,
 ) -> Arc<Pool> {
-    Pool::new(options(limits, metrics, own))
+    let (table, is_loop) = (table.clone(), loop_check(own.to_vec()));
+    let check: Check = Arc::new(move |called: &Address, resolved: SocketAddr| {
+        match is_loop(called, resolved) {
+            Verdict::Allow => {}
+            other => return other,
+        }
+        let snapshot = table.load();
+        match snapshot.outbound.destinations.by_address(called, resolved) {
+            Some(denial) => Verdict::Prohibited(denial.why()),
+            None => Verdict::Allow,
+        }
+    });
+    Pool::new(PoolOptions {
+        check: Some(check),
+        ..options(limits, metrics)
+    })
 }
 
-fn options(
-    limits: &Arc<ArcSwap<PoolLimits>>,
-    metrics: &Arc<Metrics>,
-    own: &[SocketAddr],
-) -> PoolOptions {
+fn options(limits: &Arc<ArcSwap<PoolLimits>>, metrics: &Arc<Metrics>) -> PoolOptions {
     PoolOptions {
         limits: limits.clone(),
-        check: Some(loop_check(own.to_vec())),
         ..PoolOptions::new(PoolLimits::app(), metrics.clone())
     }
 }
@@ -113,7 +125,7 @@ fn service_limits(snapshot: &Snapshot) -> PoolLimits {
 /// A request must not be sent to hopspan's own listeners. An unspecified listener is every local address on its port;
 /// loopback stands for them here, others cannot be told apart from a second host without asking the kernel.
 fn loop_check(own: Vec<SocketAddr>) -> Check {
-    Arc::new(move |address: SocketAddr| {
+    Arc::new(move |_: &Address, address: SocketAddr| {
         let is_own = own.iter().any(|listener| {
             let any = listener.ip().is_unspecified() && address.ip().to_canonical().is_loopback();
             listener.port() == address.port()

@@ -5,6 +5,7 @@ mod collector_faults;
 mod config;
 mod context;
 mod correlation;
+mod destinations;
 mod drain;
 mod floors;
 mod http2;

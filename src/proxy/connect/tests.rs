@@ -58,9 +58,9 @@ async fn an_address_is_judged_after_resolution_and_before_connecting() {
     let port = own.local_addr().unwrap().port();
     for (verdict, name) in [
         (Verdict::Loop, "proxy_loop_detected"),
-        (Verdict::Prohibited, "destination_ip_prohibited"),
+        (Verdict::Prohibited("no"), "destination_ip_prohibited"),
     ] {
-        let connector = Connector::new(Some(Arc::new(move |address: SocketAddr| {
+        let connector = Connector::new(Some(Arc::new(move |_: &Address, address: SocketAddr| {
             assert!(address.ip().is_loopback());
             verdict
         })));
@@ -68,4 +68,44 @@ async fn an_address_is_judged_after_resolution_and_before_connecting() {
         assert_eq!(named, name);
     }
     assert!(own.accept().is_err(), "nothing connected");
+}
+
+/// Each look-up gives the next of these addresses.
+fn changing(addresses: &[&str]) -> Arc<Resolver> {
+    let mut left: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+    left.reverse();
+    let left = std::sync::Mutex::new(left);
+    Resolver::with(Box::new(move |_| {
+        let address = left.lock().unwrap().pop().unwrap();
+        Box::pin(async move { Ok(vec![address]) })
+    }))
+}
+
+#[tokio::test]
+async fn a_name_that_turns_to_a_forbidden_address_is_refused_when_it_does() {
+    let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = service.local_addr().unwrap().port();
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let judged = asked.clone();
+    let connector = Connector {
+        resolver: changing(&["127.0.0.1", "169.254.169.254"]),
+        check: Some(Arc::new(move |called: &Address, address: SocketAddr| {
+            assert_eq!(called.host(), Some("rebound.example"));
+            judged.lock().unwrap().push(address.ip().to_string());
+            match address.ip().is_loopback() {
+                true => Verdict::Allow,
+                false => Verdict::Prohibited("no"),
+            }
+        })),
+    };
+    let address = format!("rebound.example:{port}");
+    assert_eq!(failure(&connector, &address).await, "connected");
+    tokio::time::pause();
+    // Longer than an answer is kept.
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!(
+        failure(&connector, &address).await,
+        "destination_ip_prohibited"
+    );
+    assert_eq!(*asked.lock().unwrap(), ["127.0.0.1", "169.254.169.254"]);
 }

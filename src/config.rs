@@ -23,7 +23,9 @@ pub mod size;
 pub mod snippet;
 pub mod source;
 pub mod suggest;
+pub mod tls;
 mod tree;
+pub mod trust;
 pub mod values;
 mod yaml;
 
@@ -35,7 +37,6 @@ pub use address::Address;
 pub use errors::{ConfigError, ConfigErrors, Fault};
 pub use export::{Export, Protocol};
 pub use limits::{Limits, Timeouts};
-pub use network::Trust;
 pub use otel_env::OtelEnv;
 pub use sections::{
     AdminConfig, Capture, Correlation, Inbound, InboundRoute, Outbound, OutboundRoute, Propagator,
@@ -43,7 +44,9 @@ pub use sections::{
 };
 pub use snippet::Snippet;
 pub use source::Source;
+pub use tls::{ClientAuth, InboundTls};
 pub use tree::Positions;
+pub use trust::{Trust, Trusted};
 pub use values::{Rate, Ratio};
 
 /// Everything that can be set, as written. Each key has a default, so an empty file is a config.
@@ -147,6 +150,7 @@ impl Config {
     /// Values that are each right but cannot be together.
     pub fn contradictions(&self) -> Vec<Fault> {
         let mut faults = self.clashing_listeners();
+        faults.extend(self.lonely_tls());
         for (index, app) in self.inbound.app.iter().enumerate() {
             if meet(app, &self.inbound.listen) {
                 let path = match self.positions.of(&format!("inbound.app[{index}]")) {

@@ -49,13 +49,8 @@ pub enum ExportError {
         why: String,
     },
     /// A certificate or key file cannot be used.
-    #[error("{path}: {why}")]
-    Tls {
-        /// The file, or what was being set up.
-        path: String,
-        /// What is wrong.
-        why: String,
-    },
+    #[error("{0}")]
+    Tls(String),
     /// A header cannot be sent. Its value is a secret and not shown.
     #[error("OTLP header `{0}` is not a valid header")]
     Header(String),

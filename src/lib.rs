@@ -25,7 +25,7 @@
 //! 3  correlation  admin  view         correlation -> trace; admin is handed what it shows; view -> otlp types only
 //! 2  export                           spans -> queue -> OTLP
 //! 1  proxy  trace  routing            three strangers: none imports another; routing -> config
-//! 0  config  telemetry                values as written; hopspan's own logs and counters
+//! 0  config  telemetry  tls           values as written; hopspan's own logs and counters; certificates and keys
 //! ```
 //!
 //! # Lexicon
@@ -50,6 +50,7 @@
 
 pub mod config;
 pub mod telemetry;
+pub mod tls;
 
 pub mod proxy;
 pub mod routing;

@@ -119,7 +119,7 @@ impl Sidecar {
             admin: admin.local_addr(),
         };
 
-        let limits = parts::Limits::of(&table.load());
+        let limits = parts::Limits::of(&table.load(), &metrics);
         let startup = Startup::new(options.child.is_some());
         let correlator = Correlator::new(
             metrics.clone(),
@@ -193,7 +193,11 @@ impl Sidecar {
             limits,
         } = self;
         let background = CancellationToken::new();
-        tokio::spawn(limits.clone().follow(hop.table.clone(), background.clone()));
+        tokio::spawn(limits.clone().follow(
+            hop.table.clone(),
+            hop.metrics.clone(),
+            background.clone(),
+        ));
         tokio::spawn(state.reloader.clone().watch(background.clone()));
         let heads = Arc::new(HeadBudget::new(&hop.metrics));
         let options = |direction| ServeOptions {
@@ -201,6 +205,10 @@ impl Sidecar {
             cut: hop.cut.clone(),
             // Receive times are a part of the proof of a join.
             stamp: direction == "outbound",
+            tls: match direction {
+                "inbound" => limits.tls.clone(),
+                _ => Arc::default(),
+            },
             http2: matches!(direction, "inbound" | "outbound"),
             heads: heads.clone(),
             ..ServeOptions::new(direction, hop.metrics.clone())

@@ -15,6 +15,9 @@ pub struct Timeouts {
     /// From the first byte of a request to the end of its head.
     #[serde(with = "duration")]
     pub header: Duration,
+    /// From the first byte of a client's TLS handshake to its end.
+    #[serde(with = "duration")]
+    pub handshake: Duration,
     /// A client's connection without a request.
     #[serde(with = "duration")]
     pub idle: Duration,
@@ -48,6 +51,7 @@ impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts {
             header: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             body_idle: Duration::from_secs(60),
             connect_app: Duration::from_secs(1),

@@ -1,13 +1,12 @@
-//! Networks as written (`10.0.0.0/8`, `fd00::/8`, or one address), and whom to trust.
+//! Networks as written (`10.0.0.0/8`, `fd00::/8`, or one address).
 //!
 //! For serde: `#[serde(with = "network")]` on a `Vec<IpNet>`.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use super::advice::Advice;
@@ -60,55 +59,4 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpN
 /// Those of the serializer.
 pub fn serialize<S: Serializer>(networks: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
     networks.serialize(serializer)
-}
-
-/// Whose trace context is continued.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Trust {
-    /// Everybody's (W3C's default behaviour).
-    #[default]
-    All,
-    /// Nobody's: each request begins a trace.
-    None,
-    /// Of peers with these addresses.
-    Networks(Vec<IpNet>),
-}
-
-impl<'de> Deserialize<'de> for Trust {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Trust, D::Error> {
-        struct Choice;
-        impl<'de> Visitor<'de> for Choice {
-            type Value = Trust;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`all`, `none` or a list of networks")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Trust, E> {
-                match text {
-                    "all" => Ok(Trust::All),
-                    "none" => Ok(Trust::None),
-                    text => parse(text)
-                        .map(|network| Trust::Networks(vec![network]))
-                        .map_err(|advice| E::custom(advice.or("`all`, or `none`"))),
-                }
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Trust, A::Error> {
-                let mut networks = Vec::new();
-                while let Some(Network(network)) = items.next_element()? {
-                    networks.push(network);
-                }
-                Ok(Trust::Networks(networks))
-            }
-        }
-        deserializer.deserialize_any(Choice)
-    }
-}
-
-impl Serialize for Trust {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Trust::All => serializer.serialize_str("all"),
-            Trust::None => serializer.serialize_str("none"),
-            Trust::Networks(networks) => networks.serialize(serializer),
-        }
-    }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::network::{self, Trust};
+use super::network;
+use super::tls::InboundTls;
+use super::trust::Trust;
 use super::values::{Rate, Ratio, one_or_many};
 use super::{Address, duration};
 
@@ -25,6 +27,8 @@ pub struct Inbound {
     /// Peers whose `X-Forwarded-*` and `Forwarded` are appended to, not replaced.
     #[serde(with = "network")]
     pub trusted_proxies: Vec<IpNet>,
+    /// TLS for clients; on where it has a certificate.
+    pub tls: InboundTls,
     /// Whether the hop to the app has a CLIENT span of its own.
     pub app_span: bool,
     /// First match wins.
@@ -38,6 +42,7 @@ impl Default for Inbound {
             app: vec![Address::tcp("127.0.0.1", 8000)],
             trust: Trust::All,
             trusted_proxies: private_networks(),
+            tls: InboundTls::default(),
             app_span: true,
             routes: Vec::new(),
         }

@@ -4,13 +4,11 @@
 //! name is always checked. No proxy variable is read.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -18,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use super::ExportError;
 use super::endpoint::Endpoint;
 use crate::config::{Export, Protocol};
+use crate::tls;
 
 /// How long one address of several may take: the first may be one that swallows packets.
 const PER_ADDRESS: Duration = Duration::from_secs(3);
@@ -83,82 +82,21 @@ impl Dialer {
 }
 
 fn client_config(settings: &Export) -> Result<ClientConfig, ExportError> {
-    let setup = |error: rustls::Error| ExportError::Tls {
-        path: "TLS".to_owned(),
-        why: error.to_string(),
-    };
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(setup)?
-        .with_root_certificates(roots(settings.certificate.as_deref())?);
-    let mut config = match (&settings.client_certificate, &settings.client_key) {
-        (Some(chain), Some(key)) => builder
-            .with_client_auth_cert(certificates(chain)?, private_key(key)?)
-            .map_err(setup)?,
-        (None, None) => builder.with_no_client_auth(),
+    let identity = match (&settings.client_certificate, &settings.client_key) {
+        (Some(chain), Some(key)) => Some((&**chain, &**key)),
+        (None, None) => None,
         (Some(path), None) | (None, Some(path)) => {
-            return Err(ExportError::Tls {
-                path: path.display().to_string(),
-                why: "a client certificate needs its key, and a key its certificate".to_owned(),
-            });
+            return Err(ExportError::Tls(format!(
+                "{}: a client certificate needs its key, and a key its certificate",
+                path.display()
+            )));
         }
     };
+    let mut config = tls::client::config(settings.certificate.as_deref(), identity)
+        .map_err(|unusable| ExportError::Tls(unusable.to_string()))?;
     config.alpn_protocols = vec![match settings.protocol {
         Protocol::HttpProtobuf => b"http/1.1".to_vec(),
         Protocol::Grpc => b"h2".to_vec(),
     }];
     Ok(config)
-}
-
-/// The process's provider, or the one hopspan was built with: `ClientConfig::builder()` panics where there are two.
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    if let Some(installed) = rustls::crypto::CryptoProvider::get_default() {
-        return installed.clone();
-    }
-    #[cfg(feature = "tls-ring")]
-    return Arc::new(rustls::crypto::ring::default_provider());
-    #[cfg(all(feature = "tls-aws-lc", not(feature = "tls-ring")))]
-    return Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-}
-
-fn roots(file: Option<&Path>) -> Result<RootCertStore, ExportError> {
-    let mut store = RootCertStore::empty();
-    if let Some(path) = file {
-        let (added, _) = store.add_parsable_certificates(certificates(path)?);
-        if added == 0 {
-            return Err(ExportError::Tls {
-                path: path.display().to_string(),
-                why: "no certificate in it can be a root".to_owned(),
-            });
-        }
-        return Ok(store);
-    }
-    // Single certificates that cannot be read are the system's business; none at all is ours.
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if store.is_empty() {
-        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    Ok(store)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ExportError> {
-    let wrong = |why: String| ExportError::Tls {
-        path: path.display().to_string(),
-        why,
-    };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| wrong(error.to_string()))?
-        .collect();
-    match found {
-        Ok(list) if list.is_empty() => Err(wrong("there is no PEM certificate in it".to_owned())),
-        Ok(list) => Ok(list),
-        Err(error) => Err(wrong(error.to_string())),
-    }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ExportError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| ExportError::Tls {
-        path: path.display().to_string(),
-        why: error.to_string(),
-    })
 }

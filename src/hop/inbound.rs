@@ -15,8 +15,9 @@ use super::{Baggage, Leaves, Plan, capture, check};
 use crate::config::Address;
 use crate::correlation::token;
 use crate::proxy::forwarding::{forwarded, request as checked};
+use crate::proxy::server::Session;
 use crate::routing::{InboundRoute, InboundTable};
-use crate::trace::span::{Kind, Name, Span};
+use crate::trace::span::{Kind, Name, Span, Value};
 use crate::trace::w3c::Extracted;
 use crate::trace::{Context, Parent, baggage, redact, semconv, span};
 
@@ -32,15 +33,17 @@ pub fn plan(
     if let Some(pattern) = &route.pattern {
         exchange.set_route(pattern.clone());
     }
-    let peer = exchange.connection.peer.ip();
-    let (parent, stranger) = parent(exchange, &snapshot.inbound, request.headers(), peer);
+    let connection = exchange.connection.clone();
+    let peer = connection.peer.ip();
+    let trusted = snapshot.inbound.trusts(peer, connection.identity());
+    let (parent, stranger) = parent(exchange, request.headers(), trusted);
     let mut leaves = if route.trace {
         start_spans(exchange, route, &parent, stranger, request)
     } else {
         passed_through(&parent)
     };
     let propagation = snapshot.propagation;
-    if parent.context().is_none() && propagation.baggage && snapshot.inbound.trusts(peer) {
+    if parent.context().is_none() && propagation.baggage && trusted {
         // Baggage needs no trace to travel with.
         leaves.baggage = baggage::extract(request.headers()).0;
     }
@@ -52,8 +55,8 @@ pub fn plan(
             why: "CONNECT is for the outbound listener".into(),
         });
     }
-    let head = request.headers_mut();
-    forwarded::add(head, peer, "http", snapshot.inbound.is_trusted_proxy(peer));
+    let known = snapshot.inbound.is_trusted_proxy(peer);
+    forwarded::add(request.headers_mut(), peer, connection.scheme(), known);
     Ok(Plan {
         upstreams: route.app.clone(),
         leaves: if propagation.trace_context {
@@ -72,15 +75,10 @@ pub fn plan(
 }
 
 /// The parent by the caller's headers, and a context that was refused for lack of trust.
-fn parent(
-    exchange: &Exchange,
-    table: &InboundTable,
-    headers: &HeaderMap,
-    peer: IpAddr,
-) -> (Parent, Option<Context>) {
+fn parent(exchange: &Exchange, headers: &HeaderMap, trusted: bool) -> (Parent, Option<Context>) {
     let root = Parent::Root { unlinked: None };
     match super::extract(exchange, headers) {
-        Extracted::Valid(context) if table.trusts(peer) => (Parent::Remote(context), None),
+        Extracted::Valid(context) if trusted => (Parent::Remote(context), None),
         Extracted::Valid(context) => (root, Some(context)),
         Extracted::Absent | Extracted::Malformed(_) => (root, None),
     }
@@ -148,7 +146,7 @@ fn describe(
     let snapshot = &exchange.snapshot;
     let headers = request.headers();
     super::describe_method(span, request.method());
-    span.attribute(semconv::URL_SCHEME, "http");
+    span.attribute(semconv::URL_SCHEME, exchange.connection.scheme());
     span.attribute(semconv::URL_PATH, request.uri().path().to_owned());
     if let Some(query) = request.uri().query() {
         span.attribute(
@@ -159,7 +157,7 @@ fn describe(
     if let Some(pattern) = &route.pattern {
         span.attribute(semconv::HTTP_ROUTE, pattern.clone());
     }
-    if let Ok(target) = checked::target(request) {
+    if let Ok(target) = checked::target(request, exchange.connection.tls.is_some()) {
         span.attribute(semconv::SERVER_ADDRESS, target.host.to_owned());
         span.attribute(semconv::SERVER_PORT, target.port);
     }
@@ -178,8 +176,22 @@ fn describe(
             String::from_utf8_lossy(agent.as_bytes()).into_owned(),
         );
     }
+    if let Some(tls) = &exchange.connection.tls {
+        describe_tls(span, tls);
+    }
     for (name, key) in &snapshot.capture.request_headers {
         capture(span, headers, name, key);
+    }
+}
+
+/// What TLS says of the client.
+fn describe_tls(span: &mut Span, tls: &Session) {
+    span.attribute(semconv::TLS_PROTOCOL_VERSION, tls.version);
+    if let Some(client) = &tls.client {
+        span.attribute(semconv::TLS_CLIENT_SUBJECT, client.subject.clone());
+        if !client.names.is_empty() {
+            span.attribute(semconv::TLS_CLIENT_SAN, Value::List(client.names.to_vec()));
+        }
     }
 }
 

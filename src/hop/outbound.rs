@@ -35,7 +35,7 @@ pub async fn plan(
     // Off before anything else is decided: wherever the call goes, the token does not.
     let token = token::strip(request.headers_mut());
     let (parent, ended) = parent(exchange, call, request, token).await;
-    let target = match checked::target(request) {
+    let target = match checked::target(request, false) {
         Ok(target) => Called::of(&target),
         Err(bad) => {
             // Still a span: the call was made, and failed here.

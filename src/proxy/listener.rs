@@ -249,7 +249,7 @@ impl<H: Handler> Server<H> {
         }
         // Not being able to set it costs latency only.
         let _ = stream.set_nodelay(true);
-        let connection = Arc::new(Connection {
+        let connection = Connection {
             id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
             peer,
             // The listener's own address may be a wildcard; this is the one the client knows.
@@ -257,7 +257,8 @@ impl<H: Handler> Server<H> {
             accepted: std::time::Instant::now(),
             received: Arc::default(),
             from_here: std::sync::OnceLock::new(),
-        });
+            tls: None,
+        };
         let (options, handler) = (self.options.clone(), self.handler.clone());
         let (stop, stamp) = (self.stop.clone(), self.stamp);
         self.tracker.spawn(async move {

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
@@ -25,11 +25,13 @@ use super::stamped::Received;
 use super::timed::{Clock, Timed};
 use crate::telemetry::metrics::{Metrics, Reason};
 pub use heads::HeadBudget;
+pub use tls::{ServeTls, Session};
 
 mod heads;
 mod http1;
 mod http2;
 mod streams;
+mod tls;
 
 /// What is done with requests. A clone is made for each request, so it should be an `Arc` or two.
 pub trait Handler: Clone + Send + Sync + 'static {
@@ -54,6 +56,8 @@ pub struct Connection {
     pub accepted: Instant,
     /// Receive times, where the listener asks for them ([`ServeOptions::stamp`]).
     pub received: Arc<Received>,
+    /// What TLS knows of the client, where it came by TLS.
+    pub tls: Option<Box<Session>>,
     /// See [`Connection::is_from_this_host`].
     pub(super) from_here: OnceLock<bool>,
 }
@@ -82,6 +86,8 @@ pub struct ServeOptions {
     /// Whether the names of a request's fields go on in the case they came in. Costs about 400 instructions a field
     /// (hyper keeps a second map), a tenth of an exchange; without it they are in lower case, as HTTP/2's always are.
     pub preserve_case: bool,
+    /// TLS, where it is spoken; read once per new connection.
+    pub tls: Arc<ArcSwapOption<ServeTls>>,
     /// Whether HTTP/2 is spoken, too.
     pub http2: bool,
     /// What the heads of HTTP/2 requests may take in all, over every listener that shares it.
@@ -101,6 +107,7 @@ impl ServeOptions {
             direction,
             stamp: false,
             preserve_case: true,
+            tls: Arc::default(),
             http2: false,
             heads: Arc::new(HeadBudget::new(&metrics)),
             limits: Arc::new(ArcSwap::from_pointee(ServeLimits::default())),
@@ -115,6 +122,8 @@ impl ServeOptions {
 pub struct ServeLimits {
     /// From the first byte of a head to its last.
     pub header_timeout: Duration,
+    /// From the first byte of a TLS handshake to its end.
+    pub handshake_timeout: Duration,
     /// Without a byte between requests. Above the idle limit of whatever is in front, so that it closes first.
     pub idle_timeout: Duration,
     /// A client that takes no byte of a response for so long is cut off; `None`: never. Tunnels are exempt.
@@ -137,6 +146,7 @@ impl Default for ServeLimits {
     fn default() -> ServeLimits {
         ServeLimits {
             header_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Some(Duration::from_secs(60)),
             max_head_bytes: 32 * 1024,
@@ -160,7 +170,7 @@ type Wire<G> = Timed<Rewound<Socket>, G>;
 pub(crate) async fn serve_connection<G, H>(
     mut socket: Socket,
     guard: G,
-    connection: Arc<Connection>,
+    mut connection: Connection,
     options: &ServeOptions,
     handler: H,
     stop: CancellationToken,
@@ -192,14 +202,27 @@ pub(crate) async fn serve_connection<G, H>(
         Err(Unheard::Silent) => return,
         Err(Unheard::Slow) => return options.count("slow_head"),
     };
-    let io = Timed::new(
-        Rewound::new(ahead, socket),
-        clock.clone(),
-        limits.write_timeout,
-        guard,
-    );
+    let rewound = Rewound::new(ahead, socket);
+    // Boxed: most connections should not have the room of a handshake.
+    let (spoken, rewound) = match (spoken, options.tls.load_full()) {
+        (Spoken::Tls, Some(tls)) => {
+            let accepting = Box::pin(tls::accept(rewound, &tls, &limits, options));
+            let Some((spoken, stream, session)) = accepting.await else {
+                return;
+            };
+            connection.tls = Some(Box::new(session));
+            (spoken, stream)
+        }
+        (_, Some(tls)) if !tls.plaintext => {
+            options.count("plaintext");
+            return Box::pin(tls::refuse(rewound)).await;
+        }
+        (Spoken::Tls, _) => return options.count("tls"),
+        (spoken, _) => (spoken, rewound),
+    };
+    let io = Timed::new(rewound, clock.clone(), limits.write_timeout, guard);
     let client = Client {
-        connection,
+        connection: Arc::new(connection),
         options,
         limits,
         clock,

@@ -1,4 +1,4 @@
-//! A connected socket, whatever it is: TCP, TCP with receive times, unix. One type, so that what is built on sockets is
+//! A connected socket, whatever it is: TCP, TCP with receive times, unix, TLS. One type, so that what is built on sockets is
 //! compiled once.
 
 use std::io::{self, IoSlice};
@@ -8,14 +8,18 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
+use super::sniff::Rewound;
 use super::stamped::{self, Received, Stamped};
 
-/// A connected socket of either family.
+/// A connected socket.
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Stamped(Stamped),
     Unix(UnixStream),
+    /// TLS over one of the others, from either side.
+    Tls(Box<TlsStream<Rewound<Socket>>>),
 }
 
 impl Socket {
@@ -42,6 +46,7 @@ impl AsyncRead for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Stamped(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -56,6 +61,7 @@ impl AsyncWrite for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Stamped(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -68,6 +74,7 @@ impl AsyncWrite for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Stamped(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -76,6 +83,7 @@ impl AsyncWrite for Socket {
             Socket::Tcp(stream) => stream.is_write_vectored(),
             Socket::Stamped(stream) => stream.is_write_vectored(),
             Socket::Unix(stream) => stream.is_write_vectored(),
+            Socket::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -84,6 +92,7 @@ impl AsyncWrite for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Stamped(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -92,6 +101,7 @@ impl AsyncWrite for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Stamped(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -9,7 +9,9 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use super::pattern::{Pattern, Patterns};
-use crate::config::{Address, Config, Fault, Trust};
+use crate::config::{Address, ClientAuth, Config, Fault, Trust, Trusted};
+use crate::tls::identity::Rule;
+use crate::tls::{self, Identity, ServerFiles};
 
 /// One compiled route.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,8 +31,9 @@ pub struct InboundRoute {
 /// All inbound routes.
 #[derive(Debug)]
 pub struct InboundTable {
-    /// Whose trace context is continued.
-    pub trust: Trust,
+    /// TLS for clients.
+    pub tls: Option<Tls>,
+    trust: TrustTable,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether the hop to the app has a CLIENT span of its own.
@@ -38,6 +41,48 @@ pub struct InboundTable {
     routes: Vec<Arc<InboundRoute>>,
     default: Arc<InboundRoute>,
     patterns: Patterns,
+}
+
+/// TLS for clients, compiled.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Certificate and key, and whose certificates are asked for.
+    pub server: tls::Server,
+    /// Whether clients may also come without TLS.
+    pub plaintext: bool,
+}
+
+/// Whose trace context is continued, compiled.
+#[derive(Debug)]
+enum TrustTable {
+    All,
+    Some {
+        networks: Vec<IpNet>,
+        certificates: Vec<Rule>,
+    },
+}
+
+impl TrustTable {
+    fn compile(trust: &Trust) -> TrustTable {
+        let all = match trust {
+            Trust::All => return TrustTable::All,
+            Trust::None => &[][..],
+            Trust::Some(all) => all,
+        };
+        let networks = all.iter().filter_map(|one| match one {
+            Trusted::Network(network) => Some(*network),
+            Trusted::Certificate(_) => None,
+        });
+        let certificates = all.iter().filter_map(|one| match one {
+            Trusted::Network(_) => None,
+            // Checked when it was read.
+            Trusted::Certificate(text) => Rule::parse(text),
+        });
+        TrustTable::Some {
+            networks: networks.collect(),
+            certificates: certificates.collect(),
+        }
+    }
 }
 
 impl InboundTable {
@@ -73,7 +118,8 @@ impl InboundTable {
         }
         let patterns = Patterns::compile(config, patterns, faults)?;
         Some(InboundTable {
-            trust: inbound.trust.clone(),
+            tls: compile_tls(config, faults),
+            trust: TrustTable::compile(&inbound.trust),
             trusted_proxies: inbound.trusted_proxies.clone(),
             app_span: inbound.app_span,
             routes,
@@ -101,12 +147,17 @@ impl InboundTable {
         &self.routes
     }
 
-    /// Whether the trace context of a peer is continued.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
+    /// Whether the trace context of a peer is continued. `identity`: by its certificate, where it has one.
+    pub fn trusts(&self, peer: IpAddr, identity: Option<&Identity>) -> bool {
         match &self.trust {
-            Trust::All => true,
-            Trust::None => false,
-            Trust::Networks(networks) => contains(networks, peer),
+            TrustTable::All => true,
+            TrustTable::Some {
+                networks,
+                certificates,
+            } => {
+                contains(networks, peer)
+                    || identity.is_some_and(|it| certificates.iter().any(|rule| rule.fits(it)))
+            }
         }
     }
 
@@ -120,6 +171,29 @@ impl InboundTable {
 fn contains(networks: &[IpNet], peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
     networks.iter().any(|network| network.contains(&peer))
+}
+
+/// Reads the files of `inbound.tls`.
+fn compile_tls(config: &Config, faults: &mut Vec<Fault>) -> Option<Tls> {
+    let written = &config.inbound.tls;
+    let (cert, key) = (written.cert.as_deref()?, written.key.as_deref()?);
+    let required = written.client_auth == ClientAuth::Required;
+    let files = ServerFiles {
+        cert,
+        key,
+        clients: written.client_ca.as_deref().map(|roots| (roots, required)),
+    };
+    match tls::Server::load(files) {
+        Ok(server) => Some(Tls {
+            server,
+            plaintext: written.plaintext,
+        }),
+        Err(unusable) => {
+            let at = format!("inbound.tls.{}", unusable.setting);
+            faults.push(config.fault(&at, unusable.why, unusable.help));
+            None
+        }
+    }
 }
 
 fn undecided(config: &Config, index: usize, both: bool) -> Option<Fault> {

@@ -1,9 +1,11 @@
-//! Hot reload: watches the config file by its content, and swaps the snapshot or keeps the last good one whole.
+//! Hot reload: watches the config file, and the certificates that it names, by their content, and swaps the snapshot or
+//! keeps the last good one whole.
 //!
 //! The path is resolved anew at each look, so an in-place write, a rename, a swapped `..data` link (Kubernetes) and a
 //! file that is deleted and made again are all seen; inotify is not used since it misses some of these and runs out of
 //! watches. Settings that cannot change are left as they run, and named.
 
+mod files;
 mod report;
 mod settled;
 
@@ -14,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use files::{Content, Files};
 pub use report::{ReloadStatus, Reloaded};
 use settled::settled;
 
@@ -44,9 +47,9 @@ struct State {
     running: Config,
     in_use: Config,
     /// The content in use.
-    taken: Option<Vec<u8>>,
+    taken: Option<Content>,
     /// The content that was last taken or refused.
-    judged: Option<Vec<u8>>,
+    judged: Option<Content>,
     gone: bool,
     status: ReloadStatus,
 }
@@ -101,10 +104,15 @@ impl Reloader {
         let source = content
             .clone()
             .unwrap_or_else(|| Source::new("command line", ""));
+        let overlay: Overlay = Box::new(overlay);
+        let named = Files::named_by(&source, &overlay);
         let (config, snapshot) = load(&source, &overlay, 1)?;
         let table = Arc::new(Table::new(snapshot));
         let reloader = Reloader::new(path, table, metrics, config, overlay);
-        let content = content.map(|source| source.text.into_bytes());
+        let content = content.map(|source| Content {
+            file: source.text.into_bytes(),
+            named,
+        });
         reloader.state().taken.clone_from(&content);
         reloader.state().judged = content;
         Ok(reloader)
@@ -170,8 +178,11 @@ impl Reloader {
         let Some(path) = &self.path else { return };
         let _reading = self.reading();
         let content = std::fs::read(path);
-        let known =
-            matches!((&content, &self.state().judged), (Ok(now), Some(judged)) if now == judged);
+        let judged = self.state().judged.clone();
+        let known = match (&content, &judged) {
+            (Ok(now), Some(judged)) => *now == judged.file && !judged.named.changed(),
+            _ => false,
+        };
         if known {
             self.state().gone = false;
         } else {
@@ -201,7 +212,13 @@ impl Reloader {
     }
 
     /// Takes or refuses a content. That of the generation in use is nothing new.
-    fn judge(&self, path: &Path, content: Vec<u8>) -> Result<Reloaded, ConfigErrors> {
+    fn judge(&self, path: &Path, file: Vec<u8>) -> Result<Reloaded, ConfigErrors> {
+        let source = Source::from_bytes(path, file.clone());
+        let named = match &source {
+            Ok(source) => Files::named_by(source, &self.overlay),
+            Err(_) => Files::default(),
+        };
+        let content = Content { file, named };
         let mut state = self.state();
         let from = state.status.generation;
         let known = state.judged.as_ref() == Some(&content);
@@ -209,8 +226,7 @@ impl Reloader {
         if state.taken.as_ref() == Some(&content) {
             return Ok(self.stay(&mut state));
         }
-        let loaded = Source::from_bytes(path, content.clone())
-            .and_then(|source| load(&source, &self.overlay, from + 1));
+        let loaded = source.and_then(|source| load(&source, &self.overlay, from + 1));
         match loaded {
             Ok((wanted, snapshot)) => {
                 let started_with = state.taken.is_none() && wanted == state.running;

@@ -37,9 +37,13 @@ capture: { request_headers: [X-Request-Id], redact: [token] }
     assert_eq!(report.app[0].to_string(), "127.0.0.1:8001");
     assert_eq!(report.timeout, Some(std::time::Duration::from_secs(120)));
     assert_eq!(snapshot.inbound.route("/nothing").pattern, None);
-    assert!(snapshot.inbound.trusts("10.1.2.3".parse().unwrap()));
-    assert!(snapshot.inbound.trusts("::ffff:10.1.2.3".parse().unwrap()));
-    assert!(!snapshot.inbound.trusts("192.0.2.1".parse().unwrap()));
+    assert!(snapshot.inbound.trusts("10.1.2.3".parse().unwrap(), None));
+    assert!(
+        snapshot
+            .inbound
+            .trusts("::ffff:10.1.2.3".parse().unwrap(), None)
+    );
+    assert!(!snapshot.inbound.trusts("192.0.2.1".parse().unwrap(), None));
     assert!(
         snapshot
             .inbound

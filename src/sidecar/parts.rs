@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Address, Config};
 use crate::correlation::Correlator;
 use crate::proxy::connect::{Check, Verdict};
 use crate::proxy::pool::{Opened, Pool, PoolLimits, PoolOptions};
-use crate::proxy::server::ServeLimits;
+use crate::proxy::server::{ServeLimits, ServeTls};
 use crate::routing::{Snapshot, Table};
 use crate::telemetry::Metrics;
 
@@ -75,21 +75,28 @@ fn options(limits: &Arc<ArcSwap<PoolLimits>>, metrics: &Arc<Metrics>) -> PoolOpt
 #[derive(Clone)]
 pub(super) struct Limits {
     pub(super) serve: Arc<ArcSwap<ServeLimits>>,
+    pub(super) tls: Arc<ArcSwapOption<ServeTls>>,
     pub(super) app: Arc<ArcSwap<PoolLimits>>,
     pub(super) services: Arc<ArcSwap<PoolLimits>>,
 }
 
 impl Limits {
-    pub(super) fn of(snapshot: &Snapshot) -> Limits {
+    pub(super) fn of(snapshot: &Snapshot, metrics: &Metrics) -> Limits {
         Limits {
             serve: Arc::new(ArcSwap::from_pointee(serve_limits(snapshot))),
+            tls: Arc::new(ArcSwapOption::from(serve_tls(snapshot, metrics))),
             app: Arc::new(ArcSwap::from_pointee(app_limits(snapshot))),
             services: Arc::new(ArcSwap::from_pointee(service_limits(snapshot))),
         }
     }
 
     /// Takes each new snapshot's limits, until `stop`.
-    pub(super) async fn follow(self, table: Arc<Table>, stop: CancellationToken) {
+    pub(super) async fn follow(
+        self,
+        table: Arc<Table>,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) {
         let mut generations = table.generations();
         loop {
             tokio::select! {
@@ -98,6 +105,7 @@ impl Limits {
             }
             let snapshot = table.load();
             self.serve.store(Arc::new(serve_limits(&snapshot)));
+            self.tls.store(serve_tls(&snapshot, &metrics));
             self.app.store(Arc::new(app_limits(&snapshot)));
             self.services.store(Arc::new(service_limits(&snapshot)));
         }
@@ -166,10 +174,24 @@ pub(super) fn resource(config: &Config) -> Vec<(String, String)> {
     resource
 }
 
+/// TLS for clients under a snapshot.
+fn serve_tls(snapshot: &Snapshot, metrics: &Metrics) -> Option<Arc<ServeTls>> {
+    let tls = snapshot.inbound.tls.as_ref();
+    let expires = tls.map_or(0, |tls| tls.server.expires());
+    metrics.tls_certificate_expiry.set(expires);
+    tls.map(|tls| {
+        Arc::new(ServeTls {
+            server: tls.server.clone(),
+            plaintext: tls.plaintext,
+        })
+    })
+}
+
 /// The limits of client connections under a snapshot.
 fn serve_limits(snapshot: &Snapshot) -> ServeLimits {
     ServeLimits {
         header_timeout: snapshot.timeouts.header,
+        handshake_timeout: snapshot.timeouts.handshake,
         idle_timeout: snapshot.timeouts.idle,
         write_timeout: Some(snapshot.timeouts.body_idle),
         max_head_bytes: snapshot.limits.head_bytes,

@@ -123,6 +123,8 @@ pub struct Metrics {
     pub connections_refused: Family<Reason, Counter>,
     /// `hopspan_client_protocol_errors_total{reason}`: answered by the HTTP layer before a request existed
     pub protocol_errors: Family<Reason, Counter>,
+    /// `hopspan_tls_certificate_expiry_timestamp_seconds` of the certificate in use; 0 without
+    pub tls_certificate_expiry: Gauge,
     /// `hopspan_http2_head_bytes`: heads of HTTP/2 requests in hand
     pub http2_head_bytes: Gauge,
     /// `hopspan_upstream_connections_opened_total`
@@ -166,6 +168,7 @@ impl Metrics {
             connections: Family::default(),
             connections_refused: Family::default(),
             protocol_errors: Family::default(),
+            tls_certificate_expiry: Gauge::default(),
             http2_head_bytes: Gauge::default(),
             upstream_connections_opened: Counter::default(),
             upstream_connections_open: Gauge::default(),
@@ -279,6 +282,11 @@ impl Metrics {
             "hopspan_client_protocol_errors",
             "Requests that were not HTTP",
             self.protocol_errors.clone(),
+        );
+        registry.register(
+            "hopspan_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate for clients expires, Unix time",
+            self.tls_certificate_expiry.clone(),
         );
         registry.register(
             "hopspan_http2_head_bytes",

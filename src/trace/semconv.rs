@@ -41,6 +41,10 @@ pub const NETWORK_PEER_PORT: &str = "network.peer.port";
 pub const NETWORK_PROTOCOL_VERSION: &str = "network.protocol.version";
 /// `network.transport`: set only where it is not TCP.
 pub const NETWORK_TRANSPORT: &str = "network.transport";
+/// `tls.protocol.version`: `1.2`, `1.3`
+pub const TLS_PROTOCOL_VERSION: &str = "tls.protocol.version";
+/// `tls.client.subject`: the distinguished name in the client's certificate
+pub const TLS_CLIENT_SUBJECT: &str = "tls.client.subject";
 /// `user_agent.original`
 pub const USER_AGENT_ORIGINAL: &str = "user_agent.original";
 /// `error.type`
@@ -69,6 +73,8 @@ pub const CONNECTION_REUSED: &str = "hopspan.connection.reused";
 pub const DNS_NANOS: &str = "hopspan.connection.dns_ns";
 /// Nanoseconds spent connecting.
 pub const CONNECT_NANOS: &str = "hopspan.connection.connect_ns";
+/// Alternative names in the client's certificate; the conventions have no name for them.
+pub const TLS_CLIENT_SAN: &str = "hopspan.tls.client.san";
 /// Bytes from the client in a tunnel.
 pub const TUNNEL_SENT: &str = "hopspan.tunnel.sent_bytes";
 /// Bytes to the client in a tunnel.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, u8)] = &[
     ("config", 0),
     ("telemetry", 0),
+    ("tls", 0),
     ("proxy", 1),
     ("trace", 1),
     ("routing", 1),

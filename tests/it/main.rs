@@ -19,6 +19,7 @@ mod shim;
 mod smuggling;
 mod streaming;
 mod support;
+mod tls;
 mod tokens;
 mod tunnels;
 mod upstream_faults;

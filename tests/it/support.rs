@@ -5,6 +5,7 @@
 //!
 //! - [`app`]: an HTTP server with routes that remembers what it was asked; [`client`]: a client that remembers its socket
 //! - [`h2`]: HTTP/2 clients, by hyper and by frames
+//! - [`tls`]: certificates, and clients and servers that use them
 //! - [`raw`]: bytes as they are, for both sides: truncated, early, garbage, reset, slow
 //! - [`collector`]: an OTLP receiver (gRPC or HTTP) that can fail in the ways collectors do; [`spans`]: what it got
 //! - [`sidecar`]: hopspan itself, in this process; [`load`]: steady requests while something happens to it
@@ -28,6 +29,7 @@ mod self_tests;
 pub(crate) mod sidecar;
 pub(crate) mod spans;
 mod tap;
+pub(crate) mod tls;
 pub(crate) mod w3c;
 
 use std::future::Future;

@@ -184,14 +184,15 @@ fn expectation(headers: &HeaderMap) -> Result<(), BadRequest> {
     })
 }
 
-/// Where a validated request wants to go: the authority of its target where it has one, else `Host`.
+/// Where a validated request wants to go: the authority of its target where it has one, else `Host`. `tls`: it came by
+/// TLS, which is what a target without a scheme means then.
 ///
 /// # Errors
 /// There is neither, or CONNECT without a port.
-pub fn target<B>(request: &Request<B>) -> Result<Target<'_>, BadRequest> {
+pub fn target<B>(request: &Request<B>, tls: bool) -> Result<Target<'_>, BadRequest> {
     let uri = request.uri();
     let connect = request.method() == Method::CONNECT;
-    let https = uri.scheme_str() == Some("https");
+    let https = uri.scheme_str().map_or(tls, |scheme| scheme == "https");
     let authority = match uri.authority() {
         Some(authority) => authority.as_str(),
         None => request

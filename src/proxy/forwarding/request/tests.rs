@@ -212,7 +212,7 @@ fn targets() {
             .header("host", host)
             .body(())
             .unwrap();
-        let got = target(&request)
+        let got = target(&request, false)
             .ok()
             .map(|t| (t.https, t.host, t.port, t.path_and_query));
         assert_eq!(got, expected, "{method} {uri} {host}");

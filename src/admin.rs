@@ -12,14 +12,16 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::server::{Connection, Handler};
 use crate::telemetry::Metrics;
 
-/// What the servers ask of the sidecar. Answers must not block.
+/// What the servers ask of the sidecar. Answers must not block, but for [`Subject::correlation`].
 pub trait Subject: Send + Sync + 'static {
     /// Whether new requests should be sent here; the reason if not.
     fn ready(&self) -> Result<(), String>;
     /// The config in use as JSON, secrets masked.
     fn config(&self) -> String;
-    /// The state of joining as JSON.
+    /// The state of joining as JSON. Reads `/proc`, so it is asked on a thread that may block.
     fn correlation(&self) -> String;
+    /// Where spans go and what became of them, as JSON.
+    fn export(&self) -> String;
     /// Reloads the config file: JSON on success, the errors as text otherwise.
     fn reload(&self) -> Result<String, String>;
     /// Stops being ready; requests are still served.
@@ -53,7 +55,13 @@ impl Desk {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
+    async fn correlation(&self) -> String {
+        let subject = self.subject.clone();
+        let asked = tokio::task::spawn_blocking(move || subject.correlation()).await;
+        asked.unwrap_or_default()
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
         let from_a_page = request.headers().contains_key(header::ORIGIN);
         if self.door == Door::Admin && (from_a_page || !host_is_local(request)) {
             // A page in a browser, or a name that resolves to loopback, must not reach the admin door.
@@ -73,9 +81,10 @@ impl Desk {
             },
             ("/metrics", _) => typed(StatusCode::OK, OPENMETRICS, self.metrics.encode()),
             _ if self.door == Door::Status => text(StatusCode::NOT_FOUND, STATUS_PAGES),
-            ("/config" | "/correlation", false) => allow("GET"),
+            ("/config" | "/correlation" | "/export", false) => allow("GET"),
             ("/config", _) => typed(StatusCode::OK, JSON, self.subject.config()),
-            ("/correlation", _) => typed(StatusCode::OK, JSON, self.subject.correlation()),
+            ("/correlation", _) => typed(StatusCode::OK, JSON, self.correlation().await),
+            ("/export", _) => typed(StatusCode::OK, JSON, self.subject.export()),
             ("/reload" | "/drain", true) => allow("POST"),
             ("/reload", _) if request.method() == Method::POST => match self.subject.reload() {
                 Ok(report) => typed(StatusCode::OK, JSON, report),
@@ -93,7 +102,7 @@ impl Desk {
 
 impl Handler for Desk {
     async fn handle(&self, request: Request<Incoming>, _connection: Arc<Connection>) -> Answer {
-        self.answer(&request)
+        self.answer(&request).await
     }
 }
 
@@ -102,8 +111,7 @@ type Answer = Response<ResponseBody>;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const JSON: &str = "application/json";
 const STATUS_PAGES: &str = "no such page: try /livez /readyz /metrics\n";
-const ADMIN_PAGES: &str =
-    "no such page: try /config /correlation /livez /readyz /metrics, or POST /reload /drain\n";
+const ADMIN_PAGES: &str = "no such page: try /config /correlation /export /livez /readyz /metrics, or POST /reload /drain\n";
 
 fn host_is_local(request: &Request<Incoming>) -> bool {
     let Some(host) = request

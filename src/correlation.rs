@@ -17,7 +17,9 @@ mod live;
 mod process;
 mod rung;
 mod serial;
+pub mod server;
 mod sock_diag;
+pub mod survey;
 mod thread;
 pub mod token;
 mod unlinked;
@@ -38,6 +40,7 @@ use thread::Thread;
 use token::{Held, TokenAnswer, Tokens};
 pub use unlinked::Unlinked;
 
+use crate::telemetry::Code;
 use crate::telemetry::metrics::{EvidenceLabel, Metrics, Reason};
 use crate::trace::{Context, Evidence};
 
@@ -339,16 +342,18 @@ impl Correlator {
     pub fn describe(&self, apps: &[SocketAddr]) -> Rung {
         let child = self.child.as_ref().and_then(|child| child());
         if !self.serial {
-            return Rung::Off {
-                why: "correlation.serial is false".to_owned(),
-                fix: "set correlation.serial: true and restart".to_owned(),
-            };
+            return Rung::off(
+                Code::SerialOff,
+                "correlation.serial is false",
+                "set correlation.serial: true and restart",
+            );
         }
         if self.audit.serial_off() {
-            return Rung::Off {
-                why: "it disagreed with a stronger proof".to_owned(),
-                fix: "report it; restart hopspan to try again".to_owned(),
-            };
+            return Rung::off(
+                Code::RungsDisagree,
+                "it disagreed with a stronger proof",
+                "report it; restart hopspan to try again",
+            );
         }
         rung::describe(self.child.is_some(), child, apps)
     }

@@ -16,6 +16,7 @@ mod endpoint;
 mod grpc;
 mod http;
 mod ledger;
+mod probe;
 mod queue;
 mod size;
 mod transport;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use ledger::{Dropped, Ledger, Status};
+pub use probe::{Reach, reach, try_out};
 pub use queue::Queue;
 pub use worker::{Flushed, Worker};
 

@@ -156,6 +156,7 @@ impl Sidecar {
             draining: AtomicBool::new(false),
             reloader: Arc::new(reloader),
             correlator,
+            queue: queue.clone(),
         });
         Ok(Sidecar {
             hop,

@@ -121,6 +121,14 @@ pub enum Evidence {
 }
 
 impl Evidence {
+    /// All kinds, the first that proves wins.
+    pub const ALL: [Evidence; 4] = [
+        Evidence::Header,
+        Evidence::Token,
+        Evidence::Thread,
+        Evidence::Serial,
+    ];
+
     /// The attribute value.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -9,7 +9,7 @@ use hopspan::config::Config;
 use hopspan::config::otel_env::OtelEnv;
 use hopspan::correlation::Loader;
 use hopspan::sidecar::{ChildId, Options, Running, Sidecar};
-use hopspan::telemetry::logs;
+use hopspan::telemetry::{Code, logs};
 use hopspan::wrap::shim::Shim;
 use hopspan::wrap::{Child, Signal, Signals, WrapOptions};
 use tokio::time::Instant;
@@ -186,7 +186,7 @@ fn unpack(args: &RunArgs) -> Option<Shim> {
     match Shim::unpack() {
         Ok(shim) => Some(shim),
         Err(error) => {
-            tracing::warn!(%error, "no shim for the command: TMPDIR must name a writable folder; calls of threads and async code are not joined");
+            tracing::warn!(code = %Code::ShimNotUnpacked, %error, "no shim for the command: TMPDIR must name a writable folder; calls of threads and async code are not joined");
             None
         }
     }
@@ -229,7 +229,7 @@ async fn until_stopped(
         };
         tokio::select! {
             code = gone => {
-                tracing::info!(code = code.0, "the command has ended");
+                tracing::info!(exit_code = code.0, "the command has ended");
                 return Some(code.into());
             }
             signal = signals.next() => match signal {

@@ -5,13 +5,17 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use hopspan::config::Address;
+use hopspan::correlation::server::ServerKind;
+use hopspan::correlation::survey::Survey;
+use hopspan::export::Reach;
 use hopspan::sidecar::Running;
+use hopspan::telemetry::Code;
 use hopspan::wrap::Child;
 
 use super::RunArgs;
 use super::view::Beside;
 
-/// How long the app gets to accept a probing connection.
+/// How long the app and the collector get to accept a probing connection.
 const PROBE: Duration = Duration::from_millis(200);
 
 /// Tells, on stderr.
@@ -38,6 +42,8 @@ pub async fn tell(
         outbound = told.outbound,
         exporter = told.exporter,
         joins = told.joins,
+        next = told.next.as_ref().map(|(_, why)| why),
+        code = told.next.as_ref().map(|(code, _)| code.as_str()),
         status = told.status,
         admin = told.admin,
         viewer = told.viewer,
@@ -53,6 +59,8 @@ struct Told {
     outbound: String,
     exporter: String,
     joins: String,
+    /// What would raise it: a code and what is missing.
+    next: Option<(Code, String)>,
     status: String,
     admin: String,
     viewer: Option<String>,
@@ -68,10 +76,15 @@ impl Told {
     ) -> Told {
         let addresses = running.addresses();
         let apps = running.apps();
+        let (answer, collector, survey) = tokio::join!(
+            answers(apps.first().filter(|_| child.is_none())),
+            running.collector(PROBE),
+            running.survey(),
+        );
         let app = match child {
             Some(child) => format!("{} (pid {})", list(&apps), child.pid()),
-            // Beside a running app: an idle connection would block a sync worker, so this one is closed at once.
-            None => format!("{} ({})", list(&apps), answers(apps.first()).await),
+            // Beside a running app: an idle connection would block a sync worker, so this one was closed at once.
+            None => format!("{} ({answer}{})", list(&apps), server(&survey)),
         };
         let export = running.export().status();
         Told {
@@ -89,8 +102,12 @@ impl Told {
                     addresses.outbound, addresses.outbound
                 ),
             },
-            exporter: format!("{} {}", export.protocol, export.endpoint),
-            joins: running.joins().await,
+            exporter: match collector {
+                Reach::Disabled => "disabled".to_owned(),
+                reach => format!("{} {} ({reach})", export.protocol, export.endpoint),
+            },
+            joins: survey.ready(),
+            next: next(&survey),
             status: addresses.status.to_string(),
             admin: addresses.admin.to_string(),
             viewer: viewer.map(Beside::describe),
@@ -98,6 +115,12 @@ impl Told {
                 .map(|child| child.notes().to_vec())
                 .unwrap_or_default(),
         }
+    }
+
+    fn raise(&self) -> String {
+        let raise =
+            |(code, why): &(Code, String)| format!("   more: {why} (hopspan explain {code})");
+        self.next.as_ref().map(raise).unwrap_or_default()
     }
 
     fn text(&self) -> String {
@@ -111,7 +134,7 @@ impl Told {
             format!("  inbound   {} -> app {}", self.inbound, self.app),
             format!("  outbound  {}", self.outbound),
             format!("  export    {}", self.exporter),
-            format!("  joins     header, {}", self.joins),
+            format!("  joins     {}{}", self.joins, self.raise()),
             format!("  status    {}   admin {}", self.status, self.admin),
         ];
         lines.extend(
@@ -121,6 +144,23 @@ impl Told {
         );
         lines.extend(self.notes.iter().map(|note| format!("  note      {note}")));
         lines.join("\n") + "\n"
+    }
+}
+
+/// What would raise the rung, for a line.
+fn next(survey: &Survey) -> Option<(Code, String)> {
+    let standing = survey.next()?;
+    Some((
+        standing.code,
+        format!("{}: {}", standing.rung, standing.why),
+    ))
+}
+
+/// The app's server, where it is known.
+fn server(survey: &Survey) -> String {
+    match (survey.server.kind, survey.server.processes.first()) {
+        (ServerKind::Unknown, _) | (_, None) => String::new(),
+        (kind, Some(process)) => format!("; {}: {}", process.name, kind.as_str()),
     }
 }
 
@@ -147,3 +187,6 @@ async fn answers(address: Option<&Address>) -> &'static str {
         "does not answer yet"
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use super::family::Family;
 use super::kernel::{Kernel, Pid, Trouble};
 use super::live::Live;
 use super::process;
+use crate::telemetry::Code;
 
 /// What the serial rung can do here. Prints as `serial: ready` or `serial: off: <why> — <what to do>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Rung {
         why: String,
         /// What would change it.
         fix: String,
+        /// Its page.
+        code: Code,
     },
 }
 
@@ -33,16 +36,17 @@ impl std::fmt::Display for Rung {
         match self {
             Rung::Ready => f.write_str("serial: ready"),
             Rung::Waiting { why } => write!(f, "serial: waiting: {why}"),
-            Rung::Off { why, fix } => write!(f, "serial: off: {why} — {fix}"),
+            Rung::Off { why, fix, .. } => write!(f, "serial: off: {why} — {fix}"),
         }
     }
 }
 
 impl Rung {
-    fn off(why: impl Into<String>, fix: &str) -> Rung {
+    pub(super) fn off(code: Code, why: impl Into<String>, fix: &str) -> Rung {
         Rung::Off {
             why: why.into(),
             fix: fix.to_owned(),
+            code,
         }
     }
 }
@@ -51,12 +55,14 @@ impl Rung {
 pub(super) fn describe(wraps: bool, child: Option<Pid>, apps: &[SocketAddr]) -> Rung {
     let Ok(mut live) = Live::new() else {
         return Rung::off(
+            Code::SerialNoSockDiag,
             "the kernel answers no questions about sockets",
             "allow netlink sockets (NETLINK_SOCK_DIAG) and mount /proc",
         );
     };
     if apps.is_empty() {
         return Rung::off(
+            Code::SerialUnixSocket,
             "the app listens on a unix socket",
             "let it listen on 127.0.0.1:PORT",
         );
@@ -70,6 +76,7 @@ pub(super) fn describe(wraps: bool, child: Option<Pid>, apps: &[SocketAddr]) -> 
             Ok(listeners) => listening.extend(listeners.inodes),
             Err(_) => {
                 return Rung::off(
+                    Code::SerialNoSockDiag,
                     "the kernel answers no questions about TCP sockets",
                     "load the module tcp_diag",
                 );
@@ -97,6 +104,7 @@ pub(super) fn describe(wraps: bool, child: Option<Pid>, apps: &[SocketAddr]) -> 
             Err(Trouble::Denied) => return denied(id.pid),
             Err(Trouble::Unsupported) => {
                 return Rung::off(
+                    Code::SerialKernel,
                     format!("what /proc says of process {} cannot be read", id.pid),
                     "use a kernel with CONFIG_PROC_CHILDREN, and an app of the same word size",
                 );
@@ -121,6 +129,7 @@ fn unseen(live: &mut Live) -> Rung {
     match hidden {
         Some(pid) => denied(pid),
         None => Rung::off(
+            Code::SerialPidNamespace,
             "the app's processes are not visible from here",
             "share the PID namespace (Kubernetes: shareProcessNamespace: true; Docker: --pid=container:APP)",
         ),
@@ -133,6 +142,7 @@ fn denied(pid: Pid) -> Rung {
     let user = status_uid(pid);
     if let Some(user) = user.filter(|user| *user != own) {
         return Rung::off(
+            Code::SerialUser,
             format!("process {pid} runs as user {user}, hopspan as user {own}"),
             "run both as one user, or give hopspan CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
         );
@@ -140,18 +150,22 @@ fn denied(pid: Pid) -> Rung {
     let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
     match yama.as_deref().map(str::trim) {
         Ok("1") => Rung::off(
+            Code::SerialYama,
             "kernel.yama.ptrace_scope is 1 and hopspan did not start the app",
             "start the app by hopspan (hopspan run -- COMMAND), or give hopspan CAP_SYS_PTRACE",
         ),
         Ok("2") => Rung::off(
+            Code::SerialYama,
             "kernel.yama.ptrace_scope is 2",
             "give hopspan CAP_SYS_PTRACE",
         ),
         Ok("3") => Rung::off(
+            Code::SerialYama,
             "kernel.yama.ptrace_scope is 3: no process may be looked at until the next boot",
             "set it to 1 or lower in /etc/sysctl.d and reboot",
         ),
         _ => Rung::off(
+            Code::SerialNotDumpable,
             format!(
                 "/proc/{pid} may not be read (it changed its user without exec, or seccomp forbids it)"
             ),

@@ -118,7 +118,7 @@ fn open(target: &Target, dialer: &Dialer) -> Channel {
 fn refusal(status: &Status) -> Failure {
     // A status with a source was made on this side: the collector did not answer.
     if let Some(error) = status.source() {
-        return Failure::transport("transport", error);
+        return Failure::transport(reason_of(error), error);
     }
     let wait = status
         .get_details_retry_info()
@@ -142,6 +142,18 @@ fn refusal(status: &Status) -> Failure {
         detail: format!("{:?}: {}", status.code(), short(status.message())),
         again,
     }
+}
+
+/// Whether it failed before there was a connection or on it.
+fn reason_of(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return "connect";
+        }
+        cause = error.source();
+    }
+    "transport"
 }
 
 /// Sends bytes as they are, and reads OTLP's answer.

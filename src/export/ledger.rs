@@ -4,6 +4,8 @@
 
 use std::time::SystemTime;
 
+use crate::telemetry::Code;
+
 /// Why spans were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
@@ -102,6 +104,8 @@ pub struct Status {
     pub failing: bool,
     /// What went wrong last, and when. Kept after recovery.
     pub last_error: Option<(String, SystemTime)>,
+    /// The page of that error.
+    pub code: Option<Code>,
     /// When spans were accepted last.
     pub last_success: Option<SystemTime>,
 }

@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use super::ledger::{Dropped, Ledger, Status};
 use super::size::estimate;
 use crate::config::Export;
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Outcome;
+use crate::telemetry::{Code, Metrics};
 use crate::trace::span::{Record, Sink};
 
 struct State {
@@ -69,6 +69,7 @@ impl Queue {
                     protocol: settings.protocol.as_str(),
                     failing: false,
                     last_error: None,
+                    code: None,
                     last_success: None,
                 },
             }),
@@ -188,13 +189,16 @@ impl Queue {
     }
 
     /// Notes the result of an attempt. Gives whether this is news: the first failure, or the first success after one.
-    pub(super) fn note(&self, result: Result<(), String>) -> bool {
+    pub(super) fn note(&self, result: Result<(), (Code, String)>) -> bool {
         let mut state = self.lock();
         let status = &mut state.status;
         let failed = result.is_err();
         match result {
             Ok(()) => status.last_success = Some(SystemTime::now()),
-            Err(error) => status.last_error = Some((error, SystemTime::now())),
+            Err((code, error)) => {
+                status.last_error = Some((error, SystemTime::now()));
+                status.code = Some(code);
+            }
         }
         std::mem::replace(&mut status.failing, failed) != failed
     }

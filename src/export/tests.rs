@@ -4,6 +4,7 @@ pub(crate) mod support;
 
 use super::*;
 use crate::config::Protocol;
+use crate::telemetry::Code;
 use crate::telemetry::metrics::Reason;
 use crate::trace::span::Sink as _;
 use support::{Answer, Collector, quick, record, towards, typical};
@@ -157,18 +158,11 @@ async fn a_refused_port_keeps_the_spans_and_does_not_spin() {
         let flushed = worker.flush(Duration::from_millis(300)).await;
         assert!(!flushed.complete);
         assert_eq!(flushed.ledger.left(), 1000);
-        let reason = if protocol == Protocol::Grpc {
-            "transport"
-        } else {
-            "connect"
-        };
-        assert!(
-            (1..=2).contains(&failures(&metrics, reason)),
-            "{}",
-            failures(&metrics, reason)
-        );
+        let failed = failures(&metrics, "connect");
+        assert!((1..=2).contains(&failed), "{protocol:?} {failed}");
         let status = queue.status();
         assert!(status.failing);
+        assert_eq!(status.code, Some(Code::CollectorUnreachable));
         assert!(status.last_error.unwrap().0.contains("refused"));
         let done = worker.shutdown(Duration::from_millis(50)).await;
         assert_eq!(
@@ -255,6 +249,7 @@ async fn refusals_are_final_or_not_by_the_specification() {
         assert_eq!(failures(&metrics, "rejected"), lost);
         let (error, _) = queue.status().last_error.unwrap();
         assert!(error.contains("go away"), "{error}");
+        assert_eq!(queue.status().code, Some(Code::CollectorRejects));
         ran += 1;
     }
     assert_eq!(ran, 11);

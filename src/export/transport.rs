@@ -11,6 +11,7 @@ use super::endpoint::Endpoint;
 use super::grpc::Grpc;
 use super::http::Http;
 use crate::config::{Export, Protocol};
+use crate::telemetry::Code;
 
 /// Bytes of a response that are read; the rest is left and the connection closed. A collector is not trusted with more.
 pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024;
@@ -63,6 +64,15 @@ pub(super) enum Again {
 }
 
 impl Failure {
+    /// The page of what went wrong.
+    pub(super) fn code(&self) -> Code {
+        match self.reason {
+            "connect" => Code::CollectorUnreachable,
+            "timeout" => Code::CollectorTimeout,
+            _ => Code::CollectorRejects,
+        }
+    }
+
     /// The collector was not reached or did not answer: try again.
     pub(super) fn transport(reason: &'static str, error: &dyn std::error::Error) -> Failure {
         let mut detail = error.to_string();

@@ -18,8 +18,8 @@ use super::ledger::{Dropped, Ledger};
 use super::queue::Queue;
 use super::transport::{Again, Failure, Transport};
 use crate::config::Export;
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reason;
+use crate::telemetry::{Code, Metrics};
 
 /// Spans that are encoded before others may run on this thread.
 const SPANS_PER_TURN: usize = 64;
@@ -251,7 +251,7 @@ impl Task {
             self.breaker.close();
             self.not_before = None;
             self.complain(batch.spans, &failure.detail);
-            self.queue.note(Err(failure.detail));
+            self.queue.note(Err((failure.code(), failure.detail)));
             self.queue
                 .settle(batch.spans, batch.spans, Dropped::Rejected);
             return;
@@ -259,9 +259,10 @@ impl Task {
         let wait = self.breaker.open(asked);
         self.not_before = Some(Instant::now() + wait);
         let endpoint = self.queue.status().endpoint;
-        if self.queue.note(Err(failure.detail.clone())) {
+        let code = failure.code();
+        if self.queue.note(Err((code, failure.detail.clone()))) {
             tracing::warn!(
-                %endpoint, reason, error = %failure.detail,
+                %code, %endpoint, reason, error = %failure.detail,
                 "spans cannot be exported; hopspan keeps trying, requests are not affected"
             );
         }
@@ -301,7 +302,7 @@ impl Task {
             .is_none_or(|at| now - at >= COMPLAINT_INTERVAL)
         {
             self.complained = Some(now);
-            tracing::warn!(rejected, error = %message, "the collector refused spans");
+            tracing::warn!(code = %Code::CollectorRejects, rejected, error = %message, "the collector refused spans");
         }
     }
 }

@@ -20,6 +20,7 @@ use super::server::{Connection, Handler, ServeOptions, serve_connection};
 use super::socket::Socket;
 use super::stamped::{self, Stamped};
 use crate::config::Address;
+use crate::telemetry::Code;
 use crate::telemetry::metrics::{Direction, Reason};
 
 /// Connections the kernel keeps for us until they are accepted (capped by `net.core.somaxconn`).
@@ -164,7 +165,7 @@ pub async fn serve<H: Handler>(
     });
     let stamp = options.stamp
         && stamped::enable(&listener.inner)
-            .inspect_err(|error| tracing::warn!(error = %error, "no kernel receive times"))
+            .inspect_err(|error| tracing::warn!(code = %Code::NoTimestamp, error = %error, "no kernel receive times"))
             .is_ok();
     let server = Server {
         stamp,

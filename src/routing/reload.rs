@@ -22,6 +22,7 @@ use settled::settled;
 
 use super::{Snapshot, Table, load};
 use crate::config::{Config, ConfigErrors, Source};
+use crate::telemetry::Code;
 use crate::telemetry::metrics::Metrics;
 
 /// Between two looks at the file.
@@ -204,6 +205,7 @@ impl Reloader {
         if !state.gone {
             state.gone = true;
             tracing::warn!(
+                code = %Code::ReloadRefused,
                 generation = state.status.generation,
                 "cannot read {}: {error}; the config in use stays",
                 path.display()
@@ -284,6 +286,7 @@ impl Reloader {
         );
         if !reloaded.needs_restart.is_empty() {
             tracing::warn!(
+                code = %Code::NeedsRestart,
                 generation = reloaded.to,
                 "changed in the file but in use only after a restart: {}",
                 reloaded.needs_restart.join(", ")

@@ -1,6 +1,6 @@
 //! The sidecar's parts from its configuration: pools, resource, limits.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Address, Config};
 use crate::correlation::Correlator;
+use crate::correlation::server::Place;
 use crate::proxy::connect::{Check, Verdict};
 use crate::proxy::pool::{Opened, Pool, PoolLimits, PoolOptions};
 use crate::proxy::server::{ServeLimits, ServeTls};
@@ -147,14 +148,19 @@ fn loop_check(own: Vec<SocketAddr>) -> Check {
     })
 }
 
-/// The app's addresses that need no resolving.
-pub(super) fn app_addresses(apps: &[Address]) -> Vec<SocketAddr> {
-    apps.iter()
-        .filter_map(|app| match app {
-            Address::Tcp { host, port } => Some(SocketAddr::new(host.parse().ok()?, *port)),
-            Address::Unix(_) => None,
-        })
-        .collect()
+/// Where the app listens, as the kernel would say it. Names are resolved, so it may block.
+pub(super) fn app_places(apps: &[Address]) -> Vec<Place> {
+    let mut places = Vec::new();
+    for app in apps {
+        match app {
+            Address::Tcp { host, port } => {
+                let found = (&**host, *port).to_socket_addrs();
+                places.extend(found.into_iter().flatten().map(Place::Tcp));
+            }
+            Address::Unix(path) => places.push(Place::Unix(path.to_path_buf())),
+        }
+    }
+    places
 }
 
 /// Resource attributes: the app's, since hopspan speaks for it.

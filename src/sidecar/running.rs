@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::state::State;
 use super::{Addresses, parts};
 use crate::config::Address;
+use crate::correlation::survey::Survey;
 use crate::export;
 use crate::hop::Hop;
 use crate::proxy::listener::{self, Listener};
@@ -98,27 +99,17 @@ impl Running {
         self.hop.table.load().inbound.route("/").app.clone()
     }
 
-    /// Which joins can be proven here, in words.
-    pub async fn joins(&self) -> String {
-        let (correlator, apps) = (
-            self.hop.correlator.clone(),
-            parts::app_addresses(&self.apps()),
-        );
+    /// Which joins can be proven here, why others cannot, and what the app's server is.
+    pub async fn survey(&self) -> Survey {
+        let (correlator, apps) = (self.hop.correlator.clone(), self.apps());
         // Looks at /proc.
-        let tokens = if correlator.has_tokens() {
-            "token, "
-        } else {
-            ""
-        };
-        let rungs = move || {
-            format!(
-                "{}, {}",
-                correlator.thread_rung(),
-                correlator.describe(&apps)
-            )
-        };
-        let rungs = tokio::task::spawn_blocking(rungs).await.unwrap_or_default();
-        format!("{tokens}{rungs}")
+        let asked = move || correlator.survey(&parts::app_places(&apps));
+        tokio::task::spawn_blocking(asked).await.unwrap_or_default()
+    }
+
+    /// Whether the collector can be connected to, within `patience`.
+    pub async fn collector(&self, patience: Duration) -> export::Reach {
+        export::reach(&self.state.reloader.config_in_use().export, patience).await
     }
 
     /// Where spans go, and what became of them so far.

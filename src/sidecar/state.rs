@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::parts;
 use crate::admin::Subject;
 use crate::correlation::Correlator;
+use crate::export;
 use crate::routing::reload::Reloader;
 
 /// What admin and status show and change.
@@ -14,6 +16,7 @@ pub(super) struct State {
     pub(super) draining: AtomicBool,
     pub(super) reloader: Arc<Reloader>,
     pub(super) correlator: Arc<Correlator>,
+    pub(super) queue: Arc<export::Queue>,
 }
 
 impl Subject for State {
@@ -39,12 +42,36 @@ impl Subject for State {
     }
 
     fn correlation(&self) -> String {
-        let apps = parts::app_addresses(&self.reloader.config_in_use().inbound.app);
-        let rung = self.correlator.describe(&apps).to_string();
-        let thread = self.correlator.thread_rung().to_string();
-        let (connections, requests) = self.correlator.remembered();
-        serde_json::json!({ "thread": thread, "rung": rung, "app_connections": connections, "requests": requests })
-            .to_string()
+        let places = parts::app_places(&self.reloader.config_in_use().inbound.app);
+        serde_json::to_string(&self.correlator.survey(&places)).unwrap_or_default()
+    }
+
+    fn export(&self) -> String {
+        let (status, ledger) = (self.queue.status(), self.queue.ledger());
+        let unix = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        serde_json::json!({
+            "endpoint": status.endpoint,
+            "protocol": status.protocol,
+            "failing": status.failing,
+            "code": status.code,
+            "last_error": status.last_error.as_ref().map(|(error, _)| error),
+            "last_error_at": status.last_error.map(|(_, at)| unix(at)),
+            "last_success_at": status.last_success.map(unix),
+            "spans": {
+                "finished": ledger.finished,
+                "exported": ledger.exported,
+                "queued": ledger.queued,
+                "in_flight": ledger.in_flight,
+                "dropped": {
+                    "queue_full": ledger.queue_full,
+                    "rejected": ledger.rejected,
+                    "failed": ledger.failed,
+                    "shutdown": ledger.shutdown,
+                    "disabled": ledger.disabled,
+                },
+            },
+        })
+        .to_string()
     }
 
     fn reload(&self) -> Result<String, String> {

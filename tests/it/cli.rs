@@ -140,6 +140,8 @@ async fn a_running_sidecar_tells_reloads_and_stops() {
     let refused = binary::run(["reload", "--admin", &admin]).await;
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("hopspan.yaml:1:"), "{refused:?}");
+    let logged = process.line("config refused").await;
+    assert!(logged.contains(r#""code":"HOP192""#), "{logged}");
     let after = binary::run(["health", "--status", &status]).await;
     assert_eq!(after.code, 0, "the last good config serves on");
 

@@ -6,6 +6,7 @@ mod config;
 mod context;
 mod correlation;
 mod destinations;
+mod doctor;
 mod drain;
 mod floors;
 mod http2;

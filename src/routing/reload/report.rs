@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::config::ConfigErrors;
+use crate::telemetry::Code;
 use crate::telemetry::metrics::Metrics;
 
 /// Errors of one refused file that go to the log, at most.
@@ -51,15 +52,17 @@ pub(super) fn count(metrics: &Metrics, status: &ReloadStatus, successful: bool) 
 /// Logs why a file was refused, at ERROR.
 pub(super) fn log_refusal(generation: u64, errors: &ConfigErrors) {
     for error in errors.0.iter().take(LOGGED) {
-        tracing::error!(generation, "config refused: {}", error.one_line());
+        tracing::error!(code = %Code::ReloadRefused, generation, "config refused: {}", error.one_line());
     }
     if let Some(more) = errors.0.len().checked_sub(LOGGED).filter(|more| *more > 0) {
         tracing::error!(
+            code = %Code::ReloadRefused,
             generation,
             "config refused: {more} more errors; see hopspan check"
         );
     }
     tracing::error!(
+        code = %Code::ReloadRefused,
         generation,
         "the config in use stays: generation {generation} keeps serving"
     );

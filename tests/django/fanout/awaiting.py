@@ -54,6 +54,11 @@ async def aiohttp(to):
         await ask(to.caused)
 
 
+async def own(to):
+    for _ in range(CALLS):
+        await client().get(to.own, headers={"traceparent": to.own_context})
+
+
 async def gather(to):
     await asyncio.gather(*(fetch(to.caused) for _ in range(CALLS)))
 
@@ -126,7 +131,7 @@ async def order(to):
 WAYS = {
     way.__name__: way
     for way in (
-        *(fresh, pooled, aiohttp, gather, aiohttp_gather, tasks, to_thread, in_executor, in_sync, stream),
+        *(fresh, pooled, aiohttp, own, gather, aiohttp_gather, tasks, to_thread, in_executor, in_sync, stream),
         *(late_task, order),
     )
 }

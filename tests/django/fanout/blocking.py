@@ -1,15 +1,21 @@
 """Ways to call out from a blocking view.
 
-Each is given `to`, the URL that this request's calls go to, and makes `CALLS` of them before the response has ended.
-What a way does beyond goes to another URL: `late` after the end, `ordered` by a worker that serves all, `nobody`.
+Each is given `to`, the URLs of this request's calls: what they cause is in them. `CALLS` of them are `caused` by the
+request before its response has ended (`own`: with a trace of the app's). What a way does beyond goes to another URL:
+`late` after the end, `closing` when the server closes the response, `ordered` by a worker that serves all, `child` by
+another process, `nobody` by none.
 """
+
+import os
 
 import queue
 import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import requests
@@ -50,6 +56,53 @@ def httpx(to):
     with httpx.Client(verify=False) as client:  # plain HTTP only: no time for certificates
         for _ in range(CALLS):
             client.get(to.caused, timeout=30)
+
+
+def pycurl(to):
+    """A client in C, which the shim does not know."""
+    import pycurl
+
+    for _ in range(CALLS):
+        curl = pycurl.Curl()
+        for option, value in ((pycurl.URL, to.caused), (pycurl.NOSIGNAL, 1), (pycurl.WRITEFUNCTION, lambda data: None)):
+            curl.setopt(option, value)
+        curl.perform()
+        curl.close()
+
+
+def tunnel(to):
+    """A CONNECT by a bare socket, as gRPC's own client makes it; what runs inside has no headers of hopspan's."""
+    proxy = urlsplit(os.environ["http_proxy"])
+    for _ in range(CALLS):
+        with socket.create_connection((proxy.hostname, proxy.port), timeout=30) as peer:
+            peer.sendall(b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" % ((to.own_address.encode(),) * 2))
+            if b" 200 " not in peer.recv(4096):
+                raise OSError("no tunnel")
+            peer.sendall(b"GET %s HTTP/1.1\r\nHost: callee\r\n\r\n" % urlsplit(to.inside).path.encode())
+            peer.recv(4096)
+
+
+def own(to):
+    """The app is instrumented itself: its traceparent rules."""
+    for _ in range(CALLS):
+        requests.get(to.own, headers={"traceparent": to.own_context}, timeout=30)
+
+
+def child(to):
+    """By other processes: nothing shows whose they are."""
+    fresh(to)
+    subprocess.run(["curl", "--silent", "--max-time", "30", "--output", "/dev/null", to.child], check=True)
+
+
+def forked(to):
+    fresh(to)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            get(to.child)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def threads(to):
@@ -100,6 +153,20 @@ def gather(to):
     from .awaiting import gather
 
     async_to_sync(gather)(to)
+
+
+def closing(to):
+    """Work after the last byte, in the thread of the request: the server closes the response when it has sent it."""
+    fresh(to)
+    response = HttpResponse("called")
+    close = response.close
+
+    def call_and_close():
+        get(to.closing)
+        close()
+
+    response.close = call_and_close
+    return response
 
 
 def late_thread(to):
@@ -179,6 +246,16 @@ class Targets:
         self.base, self.number, self.way = request.GET["to"], request.GET["number"], way
         self.gate = request.GET["gate"]
 
+    @property
+    def own_context(self):
+        return "00-%032x-00000000000000bb-01" % (int(self.number) + (2 << 64))
+
+    @property
+    def own_address(self):
+        """The callee's, by an address that only calls of this request use."""
+        number = int(self.number)
+        return "127.1.%d.%d:%d" % (number // 256, number % 256, urlsplit(self.base).port)
+
     def wait_for_the_end(self):
         """Returns once the client has the whole response. Not a call: it goes to the client itself, by no HTTP."""
         host, port = self.gate.split(":")
@@ -192,8 +269,6 @@ class Targets:
 
 def idle():
     """Calls of the process itself, while requests come and go."""
-    import os
-
     url = os.environ.get("FANOUT_IDLE")
     while url:
         time.sleep(0.05)
@@ -208,8 +283,9 @@ threading.Thread(target=idle, daemon=True).start()
 WAYS = {
     way.__name__: way
     for way in (
-        *(fresh, pooled, urllib, httpx, threads, executor, common_executor, common_pool, nested, stream, gather),
-        *(late_thread, late_executor, order, greenlets, greenlet_pool, native_threads, late_greenlet),
+        *(fresh, pooled, urllib, httpx, stream, pycurl, tunnel, own, child, forked, closing),
+        *(threads, executor, common_executor, common_pool, nested, gather, late_thread, late_executor, order),
+        *(greenlets, greenlet_pool, native_threads, late_greenlet),
     )
 }
 

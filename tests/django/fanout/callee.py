@@ -1,4 +1,7 @@
-"""The service that is called: an HTTP/1.1 server in a thread that notes whose trace each call came with."""
+"""The service that is called: an HTTP/1.1 server in a thread that notes whose trace each call came with.
+
+On a port of its own it also tells an app's late work when its request has ended.
+"""
 
 import asyncio
 import threading
@@ -6,15 +9,12 @@ from collections import Counter
 
 
 class Callee:
-    """`calls`: (way, cause, number, trace ID) of each, in order of arrival.
-
-    On a port of its own it also tells an app's late work when its request has ended: `ended(number)`.
-    """
+    """`calls`: (way, cause, number, trace ID or None) of each, in order of arrival."""
 
     def __init__(self, delay=0.003):
         self.delay = delay
         self.calls = []
-        self.strangers = Counter()  # header names that should not have come
+        self.strangers = Counter()  # header names that should not have come, and more than one trace
         self.over = {}  # number to an event
         self.loop = asyncio.new_event_loop()
         ready = threading.Event()
@@ -23,11 +23,15 @@ class Callee:
 
     def run(self, ready):
         asyncio.set_event_loop(self.loop)
-        server = self.loop.run_until_complete(asyncio.start_server(self.serve, "127.0.0.1", 0, backlog=1000))
+        # All of 127.0.0.0/8, since a tunnel says whose it is by the address it leads to; nobody else is answered.
+        server = self.loop.run_until_complete(asyncio.start_server(self.serve, "0.0.0.0", 0, backlog=1000))
         gate = self.loop.run_until_complete(asyncio.start_server(self.wait, "127.0.0.1", 0, backlog=1000))
         self.port, self.gate = (served.sockets[0].getsockname()[1] for served in (server, gate))
         ready.set()
         self.loop.run_forever()
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
 
     def event(self, number):
         if number not in self.over:
@@ -35,6 +39,7 @@ class Callee:
         return self.over[number]
 
     def ended(self, number):
+        """The client has the whole response."""
         self.loop.call_soon_threadsafe(lambda: self.event(number).set())
 
     async def wait(self, reader, writer):
@@ -45,7 +50,7 @@ class Callee:
 
     async def serve(self, reader, writer):
         try:
-            while True:
+            while writer.get_extra_info("peername")[0].startswith("127."):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin1")
                 self.note(head)
                 await asyncio.sleep(self.delay)
@@ -62,6 +67,8 @@ class Callee:
         for name, _ in headers:
             if "hopspan" in name.lower():
                 self.strangers[name] += 1
-        (parent,) = [value for name, value in headers if name.lower() == "traceparent"]
+        parents = [value for name, value in headers if name.lower() == "traceparent"]
         _, way, cause, number = line.split(" ")[1].split("/")
-        self.calls.append((way, cause, int(number), parent.split("-")[1]))
+        if len(parents) != (0 if cause == "inside" else 1):
+            self.strangers["%d traceparents" % len(parents)] += 1
+        self.calls.append((way, cause, int(number), parents[0].split("-")[1] if parents else None))

@@ -1,8 +1,9 @@
 //! Tokens: every inbound request carries an opaque one to the app, and a call that brings it back is joined to it.
 //!
-//! A token is 22 characters of 6 random bits each from the operating system, so it names one request and cannot be
-//! guessed. It is worth something only while that request is in flight. For the newest [`REMEMBERED`] requests that
-//! ended it still says which one it was, for a span link: never for a parent.
+//! A token is 22 characters of 6 random bits each from the operating system, 132 bits in all (a UUIDv4 has 122), so it
+//! names one request and cannot be guessed: with 4,096 in flight, 2^60 guesses hit one with a chance of 2^-60. It is
+//! worth something only while that request is in flight. For the newest [`REMEMBERED`] requests that ended it still says
+//! which one it was, for a span link: never for a parent.
 //!
 //! The app sends it back by itself or by the shim (`deploy/python/shim`). The hop writes the header towards the app and
 //! takes it off everything else ([`strip`]).

@@ -28,7 +28,11 @@ pub fn plan(
 ) -> Result<Plan, ExchangeError> {
     let snapshot = exchange.snapshot.clone();
     // Ours to choose, never a client's.
+    let fields = request.headers().len();
     token::strip(request.headers_mut());
+    if request.headers().len() < fields {
+        exchange.hop.metrics.tokens_refused.inc();
+    }
     let route = snapshot.inbound.route(request.uri().path());
     if let Some(pattern) = &route.pattern {
         exchange.set_route(pattern.clone());

@@ -97,6 +97,8 @@ pub struct Metrics {
     pub join_nanos: Counter,
     /// `hopspan_tokens_unknown_total`: calls with a token that names no request
     pub tokens_unknown: Counter,
+    /// `hopspan_tokens_refused_total`: inbound requests that brought a token, which was taken off
+    pub tokens_refused: Counter,
     /// `hopspan_spans_total`: spans finished
     pub spans: Counter,
     /// `hopspan_export_spans_total{outcome}`
@@ -155,6 +157,7 @@ impl Metrics {
             disagreements: Family::default(),
             join_nanos: Counter::default(),
             tokens_unknown: Counter::default(),
+            tokens_refused: Counter::default(),
             spans: Counter::default(),
             export_spans: Family::default(),
             export_failures: Family::default(),
@@ -221,6 +224,11 @@ impl Metrics {
             "hopspan_tokens_unknown",
             "Calls with a token that names no request",
             self.tokens_unknown.clone(),
+        );
+        registry.register(
+            "hopspan_tokens_refused",
+            "Requests from clients that brought a token, which was taken off",
+            self.tokens_refused.clone(),
         );
         registry.register("hopspan_spans", "Spans finished", self.spans.clone());
         registry.register(

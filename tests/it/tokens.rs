@@ -246,6 +246,8 @@ async fn a_client_cannot_choose_a_token_nor_read_one() {
         assert_eq!(answer.header(TOKEN), None);
         assert_eq!(answer.header("hopspan_token"), None);
     }
+    let refused = stage.hopspan.metric("hopspan_tokens_refused_total").await;
+    assert!((refused - 4.0).abs() < 0.1, "{refused}");
     for span in stage.collector.spans(8).await {
         assert_eq!(span.attr("http.request.header.hopspan-token"), "");
         if span.kind == "SERVER" {
@@ -255,6 +257,21 @@ async fn a_client_cannot_choose_a_token_nor_read_one() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_token_that_leaked_is_worth_nothing_to_a_client() {
+    let stage = stage(&[]).await;
+    let first = stage.hold(stage.request()).await;
+    let leaked = first.token.clone().unwrap();
+    let second = stage.hold(stage.request().header(TOKEN, &leaked)).await;
+    let own = second.token.clone().unwrap();
+    assert_ne!(own, leaked);
+    // The call of the second is the second's, not that of whoever's token its client sent.
+    let (_, span) = stage.call(Some(&own), &[]).await;
+    assert_eq!(span.parent, second.traceparent.parent_id);
+    let refused = stage.hopspan.metric("hopspan_tokens_refused_total").await;
+    assert!((refused - 1.0).abs() < 0.1, "{refused}");
 }
 
 #[tokio::test]

@@ -28,7 +28,8 @@ AWAITING = "fresh pooled aiohttp own gather aiohttp_gather tasks to_thread in_ex
 AWAITING = ["async/" + way for way in AWAITING.split()]
 AWAITING += ["sync/" + way for way in "fresh threads executor late_thread pycurl tunnel child".split()]
 
-_uvicorn = ["uvicorn", "--no-access-log", "--backlog", "2048", "--port", "{port}", "fanout.asgi:application"]
+#: The other one, behind gunicorn, takes uvloop and httptools where they are installed.
+_uvicorn = ["uvicorn", "--loop", "asyncio", "--http", "h11", "--no-access-log", "--backlog", "2048", "--port", "{port}"]
 
 #: name: (the program that must be there, its command, the ways of its requests)
 SERVERS = {
@@ -39,7 +40,7 @@ SERVERS = {
     "gthread-4x4": ("gunicorn", [*GUNICORN, "--workers", "4", "--threads", "4", "fanout.wsgi"], BLOCKING),
     "uwsgi-4": ("pyuwsgi", [*UWSGI, "--processes", "4"], BLOCKING),
     "uwsgi-1x4": ("pyuwsgi", [*UWSGI, "--processes", "1", "--threads", "4"], BLOCKING),
-    "uvicorn": ("uvicorn", _uvicorn, AWAITING),
+    "uvicorn": ("uvicorn", [*_uvicorn, "fanout.asgi:application"], AWAITING),
     "uvicorn-2": (
         "uvicorn",
         [*GUNICORN, "--workers", "2", "--worker-class", "uvicorn.workers.UvicornWorker", "fanout.asgi:application"],

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import importlib.util
 import unittest
 import urllib.request
 
@@ -123,6 +124,30 @@ class EveryClient(unittest.TestCase):
                 else:
                     client(url)
         self.assertEqual(world().hopspan.take(url.split("/")[2] + ":443"), [[token]])
+
+
+@unittest.skipUnless(importlib.util.find_spec("botocore"), "botocore for this Python wants an older urllib3 than the others")
+class Botocore(unittest.TestCase):
+    """It signs its headers and has connection classes of its own, above http.client's."""
+
+    def test_a_call_to_s3(self):
+        import botocore.config
+        import botocore.session
+
+        token, url = new_token(), new_url()
+        bucket, key = "bucket", url.rsplit("/", 1)[1]
+        s3 = botocore.session.Session().create_client(
+            "s3",
+            region_name="eu-central-1",
+            endpoint_url="http://service.test",
+            aws_access_key_id="id",
+            aws_secret_access_key="secret",
+            config=botocore.config.Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"}),
+        )
+        with serving(token):
+            self.assertEqual(s3.get_object(Bucket=bucket, Key=key)["Body"].read(), b"ok")
+        s3.get_object(Bucket=bucket, Key=key)
+        self.assertEqual(tokens_of(url), [[token], []])
 
 
 class Reuse(unittest.TestCase):

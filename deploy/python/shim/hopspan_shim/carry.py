@@ -236,14 +236,22 @@ def stand_in(module, *names):
         if not isinstance(original, type) or hasattr(original.put, "__hopspan__"):
             continue
         if original not in made:
-            # As the originals are subclasses of each other, so are these.
-            bases = (original, *[made[base] for base in original.__mro__ if base in made][:1])
-            same = {key: getattr(original, key) for key in ("__module__", "__qualname__", "__doc__")}
-            made[original] = type(original.__name__, bases, same)
-            for method, make in (("put", put), ("get", get)):
-                setattr(made[original], method, make(getattr(original, method)))
-                getattr(made[original], method).__hopspan__ = True
+            try:
+                made[original] = subclass(original, made)
+            except TypeError:  # final, as gevent's UnboundQueue is
+                continue
         setattr(module, name, made[original])
+
+
+def subclass(original, made):
+    """As the originals are subclasses of each other, so are those that stand in for them."""
+    bases = (original, *[made[base] for base in original.__mro__ if base in made][:1])
+    same = {key: getattr(original, key) for key in ("__module__", "__qualname__", "__doc__")}
+    stand = type(original.__name__, bases, same)
+    for method, make in (("put", put), ("get", get)):
+        setattr(stand, method, make(getattr(original, method)))
+        getattr(stand, method).__hopspan__ = True
+    return stand
 
 
 def gevent_queue(module):

@@ -8,6 +8,7 @@
 mod decide;
 mod greenlets;
 mod load;
+mod memory;
 mod privileges;
 mod record;
 
@@ -92,7 +93,10 @@ impl Thread {
             disagreed: AtomicBool::new(false),
         });
         let rung = thread.clone();
-        let job = move || rung.set(Kernel::load());
+        let job = move || {
+            memory::return_what_is_freed();
+            rung.set(Kernel::load());
+        };
         let started = match loader {
             // Its thread waits for nothing else, and only once.
             Some(loader) => loader.jobs.send(Box::new(job)).is_ok(),

@@ -47,14 +47,18 @@ impl Kernel {
         if bpf || perfmon {
             return Err(Obstacle::Capability { bpf, perfmon });
         }
-        let btf = types()?;
+        let btf;
+        let mut loader = EbpfLoader::new();
+        // It reads the kernel's types by itself, and large as they are, they need not be here twice.
+        loader.btf(None);
+        btf = types()?;
         let network = std::fs::metadata("/proc/self/ns/net")
             .map_err(failed)?
             .ino() as u32;
         let pids = std::fs::metadata("/proc/self/ns/pid").map_err(failed)?;
         // The kernel has the number as it is, and user space sees it encoded.
         let device = u64::from(libc::major(pids.dev())) << 20 | u64::from(libc::minor(pids.dev()));
-        let mut programs = EbpfLoader::new()
+        let mut programs = loader
             .btf(Some(&btf))
             .allow_unsupported_maps() // task storage: only the programs use it
             .override_global("NETNS", &network, true)

@@ -33,7 +33,7 @@ use audit::Audit;
 pub use availability::{Availability, Obstacle};
 use engine::Engine;
 use http::HeaderValue;
-use in_flight::InFlight;
+use in_flight::{Ends, InFlight};
 pub use rung::Rung;
 pub use thread::Loader;
 use thread::Thread;
@@ -163,19 +163,34 @@ impl Correlator {
         app: SocketAddr,
         began: Instant,
     ) -> AppConnection {
+        self.tell(unmapped(app));
+        let ends = Ends::Tcp([unmapped(local), unmapped(app)]);
+        self.connection(opened_id, ends, began)
+    }
+
+    /// Tells that the pool opened a connection to the app's unix socket; `cookie` is SO_COOKIE of hopspan's end. As
+    /// [`Correlator::app_connection`]. Only the thread rung joins calls of requests on it.
+    pub fn unix_app_connection(
+        &self,
+        opened_id: u64,
+        cookie: u64,
+        began: Instant,
+    ) -> AppConnection {
+        self.connection(opened_id, Ends::Unix(cookie), began)
+    }
+
+    fn connection(&self, id: u64, ends: Ends, began: Instant) -> AppConnection {
         let now = process::monotonic();
         let began = now.saturating_sub(began.elapsed().as_nanos() as u64);
-        let ends = [unmapped(local), unmapped(app)];
-        self.in_flight.open(opened_id, ends, began, now);
-        self.tell(unmapped(app));
+        self.in_flight.open(id, ends, began, now);
         if let Some(thread) = &self.thread {
-            thread.opened(app.port());
+            thread.opened(ends);
         }
         AppConnection {
             in_flight: self.in_flight.clone(),
             thread: self.thread.clone(),
-            port: app.port(),
-            id: opened_id,
+            ends,
+            id,
         }
     }
 
@@ -364,7 +379,7 @@ impl Correlator {
 pub struct AppConnection {
     in_flight: Arc<InFlight>,
     thread: Option<Arc<Thread>>,
-    port: u16,
+    ends: Ends,
     id: u64,
 }
 
@@ -372,7 +387,7 @@ impl Drop for AppConnection {
     fn drop(&mut self) {
         self.in_flight.close(self.id, process::monotonic());
         if let Some(thread) = &self.thread {
-            thread.closed(self.port);
+            thread.closed(self.ends);
         }
     }
 }

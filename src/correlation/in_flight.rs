@@ -29,11 +29,19 @@ struct Request {
     received: Option<u64>,
 }
 
+/// The two ends of a connection to the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Ends {
+    /// hopspan's address and the app's.
+    Tcp([SocketAddr; 2]),
+    /// The cookie of hopspan's unix socket.
+    Unix(u64),
+}
+
 /// One connection from hopspan to the app.
 #[derive(Debug)]
 struct Connection {
-    local: SocketAddr,
-    app: SocketAddr,
+    ends: Ends,
     began: Nanos,
     opened: Nanos,
     closed: Option<Nanos>,
@@ -47,8 +55,8 @@ struct Connection {
 #[derive(Debug, Default)]
 struct Table {
     connections: HashMap<u64, Connection>,
-    /// The newest connection between two addresses: hopspan's, the app's.
-    between: HashMap<[SocketAddr; 2], u64>,
+    /// The newest connection between two ends.
+    between: HashMap<Ends, u64>,
     /// Closed connections in the order they closed.
     closed: VecDeque<(Nanos, u64)>,
     next: u64,
@@ -112,17 +120,16 @@ impl InFlight {
     }
 
     /// A connection to the app was made, after `began`.
-    pub(super) fn open(&self, id: u64, [local, app]: [SocketAddr; 2], began: Nanos, now: Nanos) {
+    pub(super) fn open(&self, id: u64, ends: Ends, began: Nanos, now: Nanos) {
         let mut table = self.lock();
         table.forget(now);
-        if let Some(old) = table.between.insert([local, app], id)
+        if let Some(old) = table.between.insert(ends, id)
             && let Some(old) = table.connections.get_mut(&old)
         {
             old.replaced = true;
         }
         let connection = Connection {
-            local,
-            app,
+            ends,
             began,
             opened: now,
             closed: None,
@@ -192,14 +199,14 @@ impl InFlight {
         }
     }
 
-    /// Everything remembered, oldest connection first.
+    /// Everything remembered of TCP connections, oldest first.
     pub(super) fn view(&self, now: Nanos) -> Vec<ConnectionView> {
         let mut table = self.lock();
         table.forget(now);
         let mut views: Vec<ConnectionView> = table
             .connections
             .iter()
-            .map(|(id, connection)| connection.view(*id))
+            .filter_map(|(id, connection)| connection.view(*id))
             .collect();
         drop(table);
         views.sort_unstable_by_key(|view| (view.began, view.id));
@@ -220,14 +227,9 @@ impl InFlight {
 
     /// The context of the one request that a thread read on this connection and that was not answered, not even in
     /// part, when the thread sent its call. It may be done by now.
-    pub(super) fn at(
-        &self,
-        local: SocketAddr,
-        app: SocketAddr,
-        moment: &Moment,
-    ) -> Result<Context, Unlinked> {
+    pub(super) fn at(&self, ends: Ends, moment: &Moment) -> Result<Context, Unlinked> {
         let table = self.lock();
-        let connection = table.between.get(&[local, app]);
+        let connection = table.between.get(&ends);
         let connection = connection.and_then(|id| table.connections.get(id));
         let connection = connection.ok_or(Unlinked::NoInbound)?;
         let mut then = connection.requests.iter().filter(|request| {
@@ -271,7 +273,10 @@ impl InFlight {
 }
 
 impl Connection {
-    fn view(&self, id: u64) -> ConnectionView {
+    fn view(&self, id: u64) -> Option<ConnectionView> {
+        let Ends::Tcp([local, app]) = self.ends else {
+            return None;
+        };
         let mut follows = self.forgotten;
         let mut requests = Vec::with_capacity(self.requests.len());
         for request in &self.requests {
@@ -284,15 +289,15 @@ impl Connection {
             // Where one is not done yet, the next one's proof fails for that.
             follows = follows.max(Some(request.done.unwrap_or(Nanos::MAX)));
         }
-        ConnectionView {
+        Some(ConnectionView {
             id,
-            local: self.local,
-            app: self.app,
+            local,
+            app,
             began: self.began,
             opened: self.opened,
             open: self.closed.is_none() && !self.replaced,
             requests,
-        }
+        })
     }
 }
 
@@ -317,11 +322,10 @@ impl Table {
     }
 
     fn remove(&mut self, id: u64) {
-        if let Some(old) = self.connections.remove(&id) {
-            let ends = [old.local, old.app];
-            if self.between.get(&ends) == Some(&id) {
-                self.between.remove(&ends);
-            }
+        if let Some(old) = self.connections.remove(&id)
+            && self.between.get(&old.ends) == Some(&id)
+        {
+            self.between.remove(&old.ends);
         }
     }
 }

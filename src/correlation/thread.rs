@@ -27,7 +27,7 @@ use self::greenlets::Greenlets;
 use self::load::{Kernel, Role};
 use self::record::{Record, flags};
 use super::availability::{Availability, Obstacle};
-use super::in_flight::{InFlight, Moment};
+use super::in_flight::{Ends, InFlight, Moment};
 use super::unlinked::Unlinked;
 use super::{OutboundCall, unmapped};
 use crate::trace::Context;
@@ -162,8 +162,18 @@ impl Thread {
         self.kernel().map_or(0, Kernel::lost)
     }
 
-    /// A connection to the app's `port` was made, and nothing was sent on it yet.
-    pub(super) fn opened(&self, port: u16) {
+    /// A connection to the app was made, and nothing was sent on it yet.
+    pub(super) fn opened(&self, ends: Ends) {
+        let port = match ends {
+            Ends::Tcp([_, app]) => app.port(),
+            Ends::Unix(cookie) => {
+                let watched = self.kernel().is_none_or(|kernel| kernel.watch_peer(cookie));
+                if !watched {
+                    tracing::warn!("too many unix connections to the app for the thread rung");
+                }
+                return;
+            }
+        };
         let mut ports = self.ports();
         let known = ports.contains_key(&port);
         *ports.entry(port).or_default() += 1;
@@ -188,10 +198,19 @@ impl Thread {
         }
     }
 
-    /// A connection to the app's `port` was closed.
-    pub(super) fn closed(&self, port: u16) {
-        if let Some(connections) = self.ports().get_mut(&port) {
-            *connections = connections.saturating_sub(1);
+    /// A connection to the app was closed.
+    pub(super) fn closed(&self, ends: Ends) {
+        match ends {
+            Ends::Tcp([_, app]) => {
+                if let Some(connections) = self.ports().get_mut(&app.port()) {
+                    *connections = connections.saturating_sub(1);
+                }
+            }
+            Ends::Unix(cookie) => {
+                if let Some(kernel) = self.kernel() {
+                    kernel.forget_peer(cookie);
+                }
+            }
         }
     }
 
@@ -214,14 +233,14 @@ impl Thread {
             return Err(Refusal::sure(Unlinked::EventLoop));
         }
         let unknown = Refusal::unsure(Unlinked::NoInbound);
-        let (app, local) = record::addresses(&record.request).ok_or(unknown)?;
+        let ends = record::ends(&record.request).ok_or(unknown)?;
         let moment = Moment {
             read: record.read_at,
             sent: record.sent_at,
             answered: record.answered_at,
             written: record.written,
         };
-        in_flight.at(local, app, &moment).map_err(Refusal::unsure)
+        in_flight.at(ends, &moment).map_err(Refusal::unsure)
     }
 }
 

@@ -56,7 +56,9 @@ pub struct Opened {
     pub address: Address,
     /// Before connecting to it began.
     pub began: std::time::Instant,
-    /// Receive times, where [`PoolOptions::stamp`] asks for them and the kernel gives them.
+    /// The number of our end's unix socket, which no other ever has; `None` for TCP.
+    pub unix_cookie: Option<u64>,
+    /// What was read, where [`PoolOptions::stamp`] asks for it: with receive times where the kernel gives them.
     pub received: Option<Arc<Received>>,
 }
 
@@ -221,6 +223,7 @@ impl Pool {
             peer,
             address: address.clone(),
             began,
+            unix_cookie: socket.unix_cookie(),
             received,
         });
         let told = self.options.on_open.as_ref().map(|tell| tell(&opened));

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -18,18 +19,34 @@ pub(crate) enum Socket {
     Tcp(TcpStream),
     Stamped(Stamped),
     Unix(UnixStream),
+    /// A unix socket of which what is read is counted.
+    Counted(UnixStream, Arc<Received>),
     /// TLS over one of the others, from either side.
     Tls(Box<TlsStream<Rewound<Socket>>>),
 }
 
 impl Socket {
-    /// With receive times for what is read, where the kernel gives them.
+    /// The number of a unix socket, which no other ever has: SO_COOKIE of socket(7).
+    pub(crate) fn unix_cookie(&self) -> Option<u64> {
+        match self {
+            Socket::Unix(stream) | Socket::Counted(stream, _) => {
+                SockRef::from(stream).cookie().ok()
+            }
+            Socket::Tcp(_) | Socket::Stamped(_) | Socket::Tls(_) => None,
+        }
+    }
+
+    /// With a count of what is read, and receive times where the kernel gives them.
     pub(crate) fn stamped(self) -> (Socket, Option<Arc<Received>>) {
         match self {
             Socket::Tcp(stream) if stamped::enable(&stream).is_ok() => {
                 let received = Arc::new(Received::default());
                 let stream = Stamped::new(stream, received.clone());
                 (Socket::Stamped(stream), Some(received))
+            }
+            Socket::Unix(stream) => {
+                let received = Arc::new(Received::default());
+                (Socket::Counted(stream, received.clone()), Some(received))
             }
             other => (other, None),
         }
@@ -46,6 +63,12 @@ impl AsyncRead for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Stamped(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Counted(stream, received) => {
+                let before = buf.filled().len();
+                let read = Pin::new(stream).poll_read(cx, buf);
+                received.count(buf.filled().len().saturating_sub(before));
+                read
+            }
             Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -60,7 +83,9 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Stamped(stream) => Pin::new(stream).poll_write(cx, buf),
-            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Unix(stream) | Socket::Counted(stream, _) => {
+                Pin::new(stream).poll_write(cx, buf)
+            }
             Socket::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -73,7 +98,9 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Stamped(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Unix(stream) | Socket::Counted(stream, _) => {
+                Pin::new(stream).poll_write_vectored(cx, bufs)
+            }
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -82,7 +109,7 @@ impl AsyncWrite for Socket {
         match self {
             Socket::Tcp(stream) => stream.is_write_vectored(),
             Socket::Stamped(stream) => stream.is_write_vectored(),
-            Socket::Unix(stream) => stream.is_write_vectored(),
+            Socket::Unix(stream) | Socket::Counted(stream, _) => stream.is_write_vectored(),
             Socket::Tls(stream) => stream.is_write_vectored(),
         }
     }
@@ -91,7 +118,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Stamped(stream) => Pin::new(stream).poll_flush(cx),
-            Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Unix(stream) | Socket::Counted(stream, _) => Pin::new(stream).poll_flush(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -100,7 +127,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Stamped(stream) => Pin::new(stream).poll_shutdown(cx),
-            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Unix(stream) | Socket::Counted(stream, _) => Pin::new(stream).poll_shutdown(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -74,9 +74,14 @@ impl Received {
         })
     }
 
-    /// All bytes read so far, on stamped sockets.
+    /// All bytes read so far.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were read without a time.
+    pub(crate) fn count(&self, bytes: usize) {
+        self.total.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn note(&self, realtime_ns: Option<u64>, bytes: usize) {

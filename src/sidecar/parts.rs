@@ -28,8 +28,12 @@ pub(super) fn app_pool(
             (Some(local), Some(app)) => {
                 Box::new(correlator.app_connection(opened.id, local, app, opened.began))
             }
-            // A unix socket has no address to look up.
-            _ => Box::new(()),
+            _ => match opened.unix_cookie {
+                Some(cookie) => {
+                    Box::new(correlator.unix_app_connection(opened.id, cookie, opened.began))
+                }
+                None => Box::new(()),
+            },
         }
     };
     Pool::new(PoolOptions {

@@ -10,7 +10,7 @@ use crate::support::w3c::Traceparent;
 use crate::support::{client, load, python, raw, sidecar};
 
 /// The service that is called: its requests carry the number of the request that caused them, in the path.
-async fn callee() -> App {
+pub(crate) async fn callee() -> App {
     app::http()
         .any(|_| async {
             app::reply(200)
@@ -28,7 +28,12 @@ fn trace_of(number: usize) -> String {
 
 /// `count` requests by several clients at once, each of which makes the app call the service twice. Returns how many
 /// calls were joined; panics if one was joined to another request.
-async fn joined(inbound: SocketAddr, service: &App, clients: usize, count: usize) -> usize {
+pub(crate) async fn joined(
+    inbound: SocketAddr,
+    service: &App,
+    clients: usize,
+    count: usize,
+) -> usize {
     let to = service.address;
     let load = load::start(clients, move |client, serial| {
         let number = client * 1_000_000 + serial;

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::correlation::in_flight::{InFlight, Nanos};
+use crate::correlation::in_flight::{Ends, InFlight, Nanos};
 use crate::correlation::kernel::{
     Fd, Inflow, Inode, Kernel, Listeners, Pid, ProcessId, Socket, State, Thread, Trouble,
 };
@@ -373,7 +373,7 @@ impl World {
                 if !foreign {
                     let (peer, began) = (self.sockets[id].peer, self.sockets[id].made);
                     self.in_flight
-                        .open(id as u64, [peer, app()], began, self.now);
+                        .open(id as u64, Ends::Tcp([peer, app()]), began, self.now);
                 }
                 Client::Enter(id, 0)
             }

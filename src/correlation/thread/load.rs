@@ -37,6 +37,7 @@ pub(super) struct Kernel {
     _programs: Ebpf,
     calls: HashMap<MapData, Key, Words>,
     ports: Mutex<HashMap<MapData, u32, u32>>,
+    peers: Mutex<HashMap<MapData, u64, u32>>,
     lost: Array<MapData, u64>,
 }
 
@@ -47,11 +48,10 @@ impl Kernel {
         if bpf || perfmon {
             return Err(Obstacle::Capability { bpf, perfmon });
         }
-        let btf;
         let mut loader = EbpfLoader::new();
         // It reads the kernel's types by itself, and large as they are, they need not be here twice.
         loader.btf(None);
-        btf = types()?;
+        let btf = types()?;
         let network = std::fs::metadata("/proc/self/ns/net")
             .map_err(failed)?
             .ino() as u32;
@@ -76,6 +76,7 @@ impl Kernel {
         Ok(Kernel {
             calls: HashMap::try_from(map("calls")?).map_err(unmapped)?,
             ports: Mutex::new(HashMap::try_from(map("ports")?).map_err(unmapped)?),
+            peers: Mutex::new(HashMap::try_from(map("peers")?).map_err(unmapped)?),
             lost: Array::try_from(map("lost")?).map_err(unmapped)?,
             _programs: programs,
         })
@@ -98,6 +99,19 @@ impl Kernel {
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         // Not there: as wished.
         let _ = ports.remove(&u32::from(port));
+    }
+
+    /// Has the programs look at the app's end of a unix connection, by the cookie of hopspan's. `false`: too many.
+    pub(super) fn watch_peer(&self, cookie: u64) -> bool {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.insert(cookie, Role::App as u32, 0).is_ok()
+    }
+
+    /// Has them look at it no more.
+    pub(super) fn forget_peer(&self, cookie: u64) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not there: as wished.
+        let _ = peers.remove(&cookie);
     }
 
     /// What the programs could not note for lack of memory, so far.

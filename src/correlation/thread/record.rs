@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use crate::correlation::in_flight::Nanos;
+use crate::correlation::in_flight::{Ends, Nanos};
 
 /// What speaks against a join; the numbers are those of `thread.bpf.c`.
 pub(super) mod flags {
@@ -39,6 +39,9 @@ pub(super) mod flags {
     /// The call has been answered, at least in part.
     pub(in super::super) const ANSWERED: u32 = 16384;
 }
+
+/// AF_UNIX, the family of such a connection.
+const UNIX: u32 = 1;
 
 /// The key of a call's record: both addresses of its connection, as the app's socket has them.
 pub(super) type Key = [u64; 5];
@@ -116,8 +119,8 @@ pub(super) fn key(local: SocketAddr, remote: SocketAddr) -> Key {
     [local_high, local_low, remote_high, remote_low, ports]
 }
 
-/// The addresses behind a key, the app's first; `None` where it is no TCP connection's. IPv4 is no longer mapped.
-pub(super) fn addresses(key: &Key) -> Option<(SocketAddr, SocketAddr)> {
+/// The connection to the app behind a key of the kernel's; IPv4 is no longer mapped. `None`: a kind that is not known.
+pub(super) fn ends(key: &Key) -> Option<Ends> {
     let [local_high, local_low, remote_high, remote_low, ports] = *key;
     let [a, b, c, d, family @ ..] = ports.to_ne_bytes();
     let address = |high: u64, low: u64, port| {
@@ -129,12 +132,14 @@ pub(super) fn addresses(key: &Key) -> Option<(SocketAddr, SocketAddr)> {
             .for_each(|(to, from)| *to = from);
         SocketAddr::new(Ipv6Addr::from(octets).to_canonical(), port)
     };
-    (family == [0; 4]).then(|| {
-        (
-            address(local_high, local_low, u16::from_ne_bytes([a, b])),
+    match u32::from_ne_bytes(family) {
+        0 => Some(Ends::Tcp([
             address(remote_high, remote_low, u16::from_ne_bytes([c, d])),
-        )
-    })
+            address(local_high, local_low, u16::from_ne_bytes([a, b])),
+        ])),
+        UNIX => Some(Ends::Unix(remote_high)),
+        _ => None,
+    }
 }
 
 fn words(ip: IpAddr) -> [u64; 2] {

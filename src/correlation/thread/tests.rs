@@ -3,6 +3,7 @@
 use super::decide::{Refusal, Verdict, decide};
 use super::record::{self, Record, flags};
 use crate::correlation::CallBytes;
+use crate::correlation::in_flight::Ends;
 use crate::correlation::unlinked::Unlinked;
 
 const BYTES: CallBytes = CallBytes {
@@ -116,9 +117,9 @@ fn addresses_survive_the_way_through_the_kernel() {
         ("[::1]:65535", "[fe80::1]:1"),
         ("0.0.0.0:0", "255.255.255.255:9"),
     ] {
-        let ends = (app.parse().unwrap(), local.parse().unwrap());
-        let key = record::key(ends.0, ends.1);
-        assert_eq!(record::addresses(&key), Some(ends));
+        let (app, local) = (app.parse().unwrap(), local.parse().unwrap());
+        let key = record::key(app, local);
+        assert_eq!(record::ends(&key), Some(Ends::Tcp([local, app])));
     }
     // As the kernel has an IPv4 socket: ::ffff:127.0.0.1 and ports in this machine's order.
     let key = record::key(
@@ -128,8 +129,10 @@ fn addresses_survive_the_way_through_the_kernel() {
     let local = u64::from_ne_bytes([0, 0, 0xff, 0xff, 127, 0, 0, 1]);
     let remote = u64::from_ne_bytes([0, 0, 0xff, 0xff, 127, 0, 0, 2]);
     assert_eq!(key[..4], [0, local, 0, remote]);
-    // A unix socket has none.
-    assert_eq!(record::addresses(&[0, 0, 77, 0, 1 << 32]), None);
+    let unix = u64::from_ne_bytes([0, 0, 0, 0, 1, 0, 0, 0]);
+    let ends = record::ends(&[0, 0, 77, 0, unix]);
+    assert_eq!(ends, Some(Ends::Unix(77)));
+    assert_eq!(record::ends(&[0, 0, 77, 0, unix * 2]), None);
 }
 
 #[test]

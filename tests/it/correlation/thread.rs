@@ -10,8 +10,17 @@ use crate::support::within;
 /// The harness with the thread rung alone; `None`, said aloud, where this machine does not allow it.
 async fn harness() -> Option<std::sync::Arc<Harness>> {
     let harness = Harness::with(true, false).await;
+    ready(&harness).then_some(harness)
+}
+
+/// Whether this machine allows the thread rung; says aloud what it lacks.
+pub(crate) async fn allowed() -> bool {
+    ready(&*Harness::with(true, false).await)
+}
+
+fn ready(harness: &Harness) -> bool {
     match harness.correlator.thread_rung() {
-        Availability::Ready => Some(harness),
+        Availability::Ready => true,
         // What the machine lacks, and nothing else, is a reason to skip.
         Availability::Off(
             why @ (Obstacle::Capability { .. }
@@ -21,7 +30,7 @@ async fn harness() -> Option<std::sync::Arc<Harness>> {
             | Obstacle::Forbidden),
         ) => {
             println!("SKIPPED thread rung: {}", why.why());
-            None
+            false
         }
         other => panic!("{other}"),
     }

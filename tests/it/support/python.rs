@@ -120,7 +120,7 @@ impl Builder {
         let process = Process::start(self.command);
         let line = process.line(self.announces).await;
         let address = line.split(self.announces).nth(1).unwrap();
-        let address = address.split([' ', '\u{1b}']).next().unwrap();
+        let address = address.split([' ', ',', '\u{1b}']).next().unwrap();
         let address: SocketAddr = address.parse().unwrap();
         let answer = client::get(address, "/healthz").send().await;
         assert_eq!(answer.status, 200, "{}", process.output());

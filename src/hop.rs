@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -195,7 +196,11 @@ impl Hop {
             prefix_path(&mut request, prefix);
         }
         let stalled = Some(exchange.snapshot.timeouts.body_idle);
-        let request = request.map(|body| RequestBody::limited(body, stalled));
+        if request.version() < Version::HTTP_2 && request.body().size_hint().exact().is_none() {
+            exchange.trailers = Some(Arc::default());
+        }
+        let trailers = exchange.trailers.as_ref();
+        let request = request.map(|body| RequestBody::limited(body, stalled, trailers));
         let sending = self.send(exchange, direction, plan, request);
         let mut response = match plan.timeout {
             Some(limit) => tokio::time::timeout(limit, sending)

@@ -240,12 +240,10 @@ fn take_out_duplicates(node: &mut Node, faults: &mut Vec<Fault>) {
             }
         }
         Kind::Map(entries) => {
-            let mut seen: Vec<String> = Vec::new();
+            let mut seen: HashSet<String> = HashSet::new();
             entries.retain(|(key, _)| {
-                let first = !seen.contains(&key.text);
-                if first {
-                    seen.push(key.text.clone());
-                } else {
+                let first = seen.insert(key.text.clone());
+                if !first {
                     faults.push(Fault {
                         at: Some(key.at.clone()),
                         path: String::new(),

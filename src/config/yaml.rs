@@ -19,6 +19,10 @@ const MAX_DEPTH: usize = 64;
 /// Largest config file in bytes; a Kubernetes ConfigMap ends at 1 MiB.
 pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Stack for the parser: it follows flow collections some hundred levels down before it counts them, and a runtime's
+/// thread has 2 MiB.
+const STACK: usize = 16 * 1024 * 1024;
+
 /// Reads the tree of a source.
 ///
 /// # Errors
@@ -32,6 +36,15 @@ pub(crate) fn parse(source: &Source) -> Result<Node, Fault> {
             help: Some("a config has at most 4 MiB".to_owned()),
         });
     }
+    on_a_deep_stack(|| {
+        let root: Spanned<Raw> = serde_saphyr::from_str_with_options(&source.text, options())
+            .map_err(|error| syntax_fault(source, &error))?;
+        let mut ids = 0;
+        Ok(node(&source.text, root, &mut ids))
+    })
+}
+
+fn options() -> Options {
     let mut options = Options::default();
     options.strict_booleans = true;
     options.with_snippet = false;
@@ -39,10 +52,25 @@ pub(crate) fn parse(source: &Source) -> Result<Node, Fault> {
     if let Some(budget) = &mut options.budget {
         budget.max_depth = MAX_DEPTH;
     }
-    let root: Spanned<Raw> = serde_saphyr::from_str_with_options(&source.text, options)
-        .map_err(|error| syntax_fault(source, &error))?;
-    let mut ids = 0;
-    Ok(node(&source.text, root, &mut ids))
+    options
+}
+
+fn on_a_deep_stack(parse: impl FnOnce() -> Result<Node, Fault> + Send) -> Result<Node, Fault> {
+    let failed = |why: &str| Fault {
+        at: None,
+        path: String::new(),
+        message: format!("the file could not be read: {why}"),
+        help: None,
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        match thread.spawn_scoped(scope, parse) {
+            Ok(parsing) => parsing
+                .join()
+                .unwrap_or_else(|_| Err(failed("the parser failed"))),
+            Err(error) => Err(failed(&error.to_string())),
+        }
+    })
 }
 
 /// A node as the parser hands it over.

@@ -6,6 +6,7 @@
 //! span.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -22,6 +23,8 @@ use crate::telemetry::metrics::{DurationFamily, Exemplar, Reason, RequestLabels}
 use crate::trace::sampling::{self, Sampler};
 use crate::trace::span::{End, Moment, Span};
 use crate::trace::{Context, Parent, semconv, span};
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// See the module.
 pub struct Exchange {
@@ -43,6 +46,8 @@ pub struct Exchange {
     pub presence: Option<Presence>,
     /// The upstream connection, once there is one.
     pub pooled: Option<Pooled>,
+    /// Chunked requests: set once trailers have come.
+    pub trailers: Option<Arc<AtomicBool>>,
     direction: Direction,
     labels: RequestLabels,
     ended: bool,
@@ -67,6 +72,7 @@ impl Exchange {
             app_span: None,
             presence: None,
             pooled: None,
+            trailers: None,
             direction,
             labels: RequestLabels {
                 http_request_method: semconv::known_method(request.method()).unwrap_or("_OTHER"),
@@ -121,7 +127,10 @@ impl Exchange {
 
     /// An answer of the upstream, on its way to the client.
     pub fn respond(mut self, response: Response<Incoming>) -> Response<ResponseBody> {
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        if self.had_trailers() {
+            parts.headers.insert(header::CONNECTION, CLOSE);
+        }
         self.set_status(parts.status);
         self.capture_response(&parts.headers);
         // An event stream may be silent for as long as nothing happens.
@@ -167,20 +176,30 @@ impl Exchange {
             header::CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
-        if matches!(
+        // What a client sent after CONNECT was meant for a tunnel: as requests it could be anybody's.
+        let tunnel = self.method == Method::CONNECT;
+        let malformed = matches!(
             error,
             ExchangeError::BadRequest { .. }
                 | ExchangeError::RequestIncomplete
                 | ExchangeError::RequestStalled
-        ) {
+        );
+        if tunnel || malformed || self.had_trailers() {
             // Who sends one malformed message may mean another by the bytes that follow it.
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(header::CONNECTION, CLOSE);
         }
         if let Ok(value) = HeaderValue::try_from(format!("hopspan; error={}", told.name)) {
             headers.insert("proxy-status", value);
         }
         self.finish(End::Complete);
         response
+    }
+
+    /// Where trailers end, hyper takes a line end for the end that others would not: what follows on that connection is
+    /// then not what the client means.
+    fn had_trailers(&self) -> bool {
+        let trailers = self.trailers.as_ref();
+        trailers.is_some_and(|seen| seen.load(Ordering::Relaxed))
     }
 
     /// Records the status on spans and labels.

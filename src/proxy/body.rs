@@ -10,6 +10,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -39,17 +41,34 @@ pub enum Content {
 
 impl Content {
     /// Streams `body`, and fails it when its sender makes no progress for `limit` while it is being read.
-    pub fn limited(body: Incoming, limit: Option<Duration>) -> Content {
+    /// Where its length is not known, `trailers` is set once it has ended with any.
+    pub fn limited(
+        body: Incoming,
+        limit: Option<Duration>,
+        trailers: Option<&Arc<AtomicBool>>,
+    ) -> Content {
         if body.is_end_stream() {
             return Content::Empty;
         }
-        let unwatched = Watched {
+        let watch = trailers.map(|seen| -> Box<dyn Watch> { Box::new(Trailers(seen.clone())) });
+        let watched = Watched {
             inner: body,
-            watch: None,
+            watch,
             idle: None,
         };
-        Content::Streaming(unwatched.idle_limit(limit))
+        Content::Streaming(watched.idle_limit(limit))
     }
+}
+
+/// Notes trailers.
+struct Trailers(Arc<AtomicBool>);
+
+impl Watch for Trailers {
+    fn trailers(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn end(self: Box<Self>, _: BodyEnd<'_>) {}
 }
 
 impl fmt::Debug for Content {
@@ -210,6 +229,9 @@ pub trait Watch: Send {
         let _ = bytes;
     }
 
+    /// Trailers pass.
+    fn trailers(&mut self) {}
+
     /// The body has ended. Called exactly once, also when the body is merely dropped.
     fn end(self: Box<Self>, how: BodyEnd<'_>);
 }
@@ -304,8 +326,10 @@ where
             None => this.tell(BodyEnd::Complete),
             Some(Err(error)) => this.tell(BodyEnd::Failed(error)),
             Some(Ok(frame)) => {
-                if let (Some(data), Some(watch)) = (frame.data_ref(), &mut this.watch) {
-                    watch.data(data.len());
+                match (frame.data_ref(), &mut this.watch) {
+                    (Some(data), Some(watch)) => watch.data(data.len()),
+                    (None, Some(watch)) => watch.trailers(),
+                    (_, None) => {}
                 }
                 // Tell now: whoever reads may not poll again when the length is exact, and never after trailers.
                 if frame.is_trailers() || this.inner.is_end_stream() {

@@ -11,6 +11,7 @@ mod drain;
 mod floors;
 mod http2;
 mod inbound;
+mod incidents;
 mod joins;
 mod outbound;
 mod proxy;

@@ -5,9 +5,9 @@
 //! combination of framing fields, [`bytes`] every byte in every place. Connections to the app are not reused here, so a
 //! second request on one of them is a smuggled one.
 
-mod answers;
-mod bench;
+pub(crate) mod answers;
+pub(crate) mod bench;
 mod bytes;
 mod matrix;
-mod strict;
+pub(crate) mod strict;
 mod table;

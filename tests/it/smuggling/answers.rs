@@ -4,14 +4,14 @@ use super::strict::latin;
 
 /// One answer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) head: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
 }
 
 impl Answer {
     /// Whether hopspan says that it answered itself, why, and that the connection ends.
-    pub(super) fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         let head = self.head.to_ascii_lowercase();
         head.contains("\r\nproxy-status: hopspan; error=")
             && head.contains("\r\nconnection: close\r\n")
@@ -19,7 +19,7 @@ impl Answer {
 }
 
 /// All answers in `bytes`; interim ones are left out.
-pub(super) fn read(bytes: &[u8]) -> Result<Vec<Answer>, String> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Answer>, String> {
     let mut text = latin(bytes);
     let mut answers = Vec::new();
     while !text.is_empty() {

@@ -13,37 +13,37 @@ use crate::support::{eventually, raw};
 
 /// Which listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Inbound,
     Outbound,
 }
 
 /// What follows each case on its connection, and ends it.
-pub(super) fn sentinel(row: &str, app: SocketAddr) -> String {
+pub(crate) fn sentinel(row: &str, app: SocketAddr) -> String {
     format!("GET /sentinel-{row} HTTP/1.1\r\nHost: {app}\r\nConnection: close\r\n\r\n")
 }
 
 /// One connection's worth of bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Case {
-    pub(super) side: Side,
+pub(crate) struct Case {
+    pub(crate) side: Side,
     /// A word in its target that no other case has.
-    pub(super) row: String,
-    pub(super) bytes: Vec<u8>,
+    pub(crate) row: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What came of a case.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) answers: Result<Vec<Answer>, String>,
+pub(crate) struct Outcome {
+    pub(crate) answers: Result<Vec<Answer>, String>,
     /// Requests of this case at the app, but the sentinel.
-    pub(super) seen: Vec<Seen>,
-    pub(super) sentinel: bool,
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) sentinel: bool,
 }
 
 impl Outcome {
     /// The statuses, in order.
-    pub(super) fn statuses(&self) -> Vec<u16> {
+    pub(crate) fn statuses(&self) -> Vec<u16> {
         let answers = self.answers.as_ref();
         answers.map_or(Vec::new(), |all| {
             all.iter().map(|answer| answer.status).collect()
@@ -51,21 +51,21 @@ impl Outcome {
     }
 
     /// The requests that the app got whole.
-    pub(super) fn whole(&self) -> impl Iterator<Item = &Seen> {
+    pub(crate) fn whole(&self) -> impl Iterator<Item = &Seen> {
         self.seen.iter().filter(|seen| seen.complete)
     }
 }
 
 /// See the module.
-pub(super) struct Bench {
-    pub(super) app: raw::Server,
+pub(crate) struct Bench {
+    pub(crate) app: raw::Server,
     records: Journal<Vec<u8>>,
-    pub(super) hopspan: Sidecar,
+    pub(crate) hopspan: Sidecar,
 }
 
 impl Bench {
     /// Short waits, and no connection to the app is used twice.
-    pub(super) async fn new() -> Bench {
+    pub(crate) async fn new() -> Bench {
         let records = Journal::default();
         let journal = records.clone();
         let app = raw::server(move |peer| record(peer, journal.clone())).await;
@@ -87,7 +87,7 @@ impl Bench {
     ///
     /// # Panics
     /// The app got bytes that are not exactly requests.
-    pub(super) async fn run(&self, cases: &[Case]) -> Vec<Outcome> {
+    pub(crate) async fn run(&self, cases: &[Case]) -> Vec<Outcome> {
         let mut said = Vec::new();
         for some in cases.chunks(32) {
             let mut saying = JoinSet::new();

@@ -4,17 +4,17 @@ use std::ops::ControlFlow;
 
 /// A request as the app gets it. Text is Latin-1, so that a character is a byte.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) line: String,
-    pub(super) fields: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) line: String,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// Whether all of it is there.
-    pub(super) complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl Seen {
     /// The values of a field.
-    pub(super) fn all(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         let fields = self.fields.iter();
         fields
             .filter(|(known, _)| known.eq_ignore_ascii_case(name))
@@ -24,22 +24,22 @@ impl Seen {
 }
 
 /// Bytes as Latin-1.
-pub(super) fn latin(bytes: &[u8]) -> String {
+pub(crate) fn latin(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
 /// A character of a token (RFC 9110 section 5.6.2).
-pub(super) fn is_tchar(byte: u8) -> bool {
+pub(crate) fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// A byte that may stand in a field value (RFC 9110 section 5.5).
-pub(super) fn is_value(byte: u8) -> bool {
+pub(crate) fn is_value(byte: u8) -> bool {
     byte == b'\t' || (0x20..=0x7e).contains(&byte) || byte >= 0x80
 }
 
 /// All requests on a connection; the last may be incomplete.
-pub(super) fn requests(bytes: &[u8]) -> Result<Vec<Seen>, String> {
+pub(crate) fn requests(bytes: &[u8]) -> Result<Vec<Seen>, String> {
     let mut rest = bytes;
     let mut seen = Vec::new();
     while !rest.is_empty() {

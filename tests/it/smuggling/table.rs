@@ -132,6 +132,7 @@ fn judge(wanted: &Wanted, outcome: &Outcome, expand: impl Fn(&str) -> String) ->
     let ends_well = match (last, refused, wanted.close) {
         ([sentinel], false, false) => sentinel.status == 200 && outcome.sentinel,
         ([], false, true) => !outcome.sentinel,
+        ([], true, _) => wanted.refused.contains(&0) && !outcome.sentinel,
         ([refusal], true, _) => {
             wanted.refused.contains(&refusal.status) && refusal.is_refusal() && !outcome.sentinel
         }
@@ -193,7 +194,7 @@ async fn what_reaches_the_app_is_one_request_or_the_client_is_told() {
         wrong.len(),
         wrong.join("\n")
     );
-    assert_eq!((rows.len(), cases.len()), (178, 355));
+    assert_eq!((rows.len(), cases.len()), (179, 357));
     let metrics = bench.hopspan.metrics().await;
     assert!(metrics.contains("hopspan_panics_total 0"), "{metrics}");
     for reason in ["malformed", "too_large"] {

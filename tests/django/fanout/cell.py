@@ -12,7 +12,7 @@ import time
 
 from . import rungs
 from .callee import Callee
-from .servers import BIN, HERE, RUNGS, SERVERS
+from .servers import BIN, HERE, RUNGS, SERVERS, UNPROVEN
 from .spans import Receiver
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(HERE)), "deploy", "demo", "driver"))
@@ -76,14 +76,17 @@ class Cell:
     def wait_ready(self):
         """Until the app answers and the rung is there. Raises where hopspan says that it is not."""
         wait_until(self.name, lambda: get(self.url("inbound", "/healthz"))[0] == 200, [self.process])
-        if self.rung in ("thread", "serial"):
-            told = wait_until(self.rung, self.settled, [self.process])
-            if told != "ready":
-                raise Failed("the machine allows it, and hopspan says: " + told)
+        for rung in {"all": ["token", "thread", "serial"], "off": []}.get(self.rung, [self.rung]):
+            if rungs.forbidden(rung) or (self.server, rung) in UNPROVEN:
+                continue
+            state, told = wait_until(rung, lambda rung=rung: self.settled(rung), [self.process])
+            if state != "ready":
+                raise Failed("the machine allows the %s rung, and hopspan says: %s" % (rung, told))
 
-    def settled(self):
-        told = rungs.told(get(self.url("admin", "/correlation"))[1], self.rung)
-        return None if told.startswith(("starting", "waiting")) else told
+    def settled(self, rung):
+        """What hopspan says of a rung, once it knows."""
+        state, told = rungs.standing(get(self.url("admin", "/correlation"))[1], rung)
+        return None if state == "waiting" else (state, told)
 
     def way(self, number):
         return self.ways[number % len(self.ways)]
@@ -130,6 +133,8 @@ class Cell:
             return all(causes.count(cause) >= wanted for cause, wanted in late.items())
 
         wait_until("late calls of " + self.name, came, [self.process])
+        for rung, times in rungs.disagreements(get(self.url("admin", "/correlation"))[1]).items():
+            self.failures.append("the %s rung disagreed with a stronger one %d times" % (rung, times))
 
     def stop(self):
         """Ends hopspan, which flushes its spans, and the app with it."""

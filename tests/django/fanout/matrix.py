@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 
 from .cell import Cell, Failed
 from .rungs import forbidden
@@ -103,7 +104,7 @@ def main():
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print("Linux %s, %d CPUs, load %.1f, Python %s" % (platform.release(), os.cpu_count(), os.getloadavg()[0], platform.python_version()))
-    tallies, bad, skipped = [], [], without_missing_clients()
+    began, tallies, bad, skipped = time.monotonic(), [], [], without_missing_clients()
     with tempfile.TemporaryDirectory(prefix="hopspan-joins-") as folder:
         for server, rung in cells(given):
             why = missing(SERVERS[server][0]) or forbidden(rung) or UNPROVEN.get((server, rung))
@@ -122,7 +123,8 @@ def main():
         print("skipped " + line)
     for line in bad:
         print("BAD " + line)
-    print("%d cells, %d skipped, %d complaints" % (len(tallies), len(skipped), len(bad)))
+    seconds = time.monotonic() - began
+    print("%d cells in %.0f s, %d skipped, %d complaints" % (len(tallies), seconds, len(skipped), len(bad)))
     return 1 if bad or not tallies else 0
 
 

@@ -1,6 +1,7 @@
 """Which rungs this machine allows, found out without hopspan: one that is allowed and does not work is a failure."""
 
 import ctypes
+import functools
 import json
 import os
 import platform
@@ -60,22 +61,18 @@ def no_serial():
     return None
 
 
+@functools.lru_cache(None)
 def forbidden(rung):
     """Why the machine does not allow a rung, or None."""
     return {"thread": no_thread, "serial": no_serial}.get(rung, lambda: None)()
 
 
-def told(page, rung):
-    """What /correlation says of a rung, as `ready` or `off: why`."""
-    for line in strings(json.loads(page)):
-        if line.startswith(rung + ": "):
-            return line[len(rung) + 2 :]
-    return "nothing"
+def standing(page, rung):
+    """What /correlation says of a rung: its state, and what is missing."""
+    (found,) = [told for told in json.loads(page)["rungs"] if told["rung"] == rung]
+    return found["state"], "%s: %s (%s)" % (found["state"], found["why"], found["code"])
 
 
-def strings(value):
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from strings(part)
+def disagreements(page):
+    """Rungs that gave another answer than a stronger one."""
+    return json.loads(page)["calls"]["disagreements"]

@@ -6,6 +6,8 @@ A floor is a share of the calls that a rung can prove, in percent. A call joined
 import os
 import sys
 
+from .rungs import forbidden
+
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.path.dirname(sys.executable)
 
@@ -77,23 +79,29 @@ FAST = [
     ("gevent-2", "token"),
     ("sync-4", "serial"),
     ("uwsgi-4", "serial"),
-    ("sync-4", "all"),
+    ("sync-4", "thread"),
+    ("gthread-4x4", "thread"),
+    ("uwsgi-1x4", "thread"),
     ("uvicorn", "all"),
+    ("gthread-1x8", "all"),
     ("gthread-1x8", "off"),
 ]
 
 
 def provable(rung, server, way):
     """Whether the rung can prove the calls that a request makes this way: those count for its floor."""
-    in_the_thread = way in PLAIN or way in STRANGE or way in BESIDE or way == "sync/forked"
-    if way in OWN or rung == "off":
+    if way in OWN or rung == "off" or (server, rung) in UNPROVEN:
         return False
-    if rung in ("token", "all"):
+    if rung == "all":
+        return any(provable(each, server, way) for each in ("token", "thread") if not forbidden(each))
+    if rung == "token":
         return way not in STRANGE
+    in_the_thread = way in PLAIN or way in STRANGE or way in BESIDE or way == "sync/forked"
     if rung == "thread":
-        return in_the_thread and (server in SERIAL or server in THREADED)
+        # It refuses as soon as the answer has begun: work after the response looks no different.
+        return in_the_thread and way != "sync/stream" and (server in SERIAL or server in THREADED)
     # libcurl waits for several things at once, which proves nothing to the serial rung.
-    return in_the_thread and server in SERIAL and way != "sync/pycurl"
+    return in_the_thread and way != "sync/pycurl" and server in SERIAL
 
 
 def floor(rung, server, fast):

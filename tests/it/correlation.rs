@@ -1,5 +1,6 @@
 //! The serial proof against real processes: the truth rides in the URL, and no claim may differ from it.
 
+mod confined;
 mod django;
 mod harness;
 mod thread;

@@ -86,6 +86,11 @@ pub(crate) async fn wrapping(config: &Builder, wrapped: &[&str]) -> Serving {
 /// [`wrapping`] with flags of `hopspan run`.
 pub(crate) async fn wrapping_with(config: &Builder, flags: &[&str], wrapped: &[&str]) -> Serving {
     let (folder, command) = wrapping_command(config, flags, wrapped);
+    serving(folder, command).await
+}
+
+/// Runs a command that comes to `hopspan run`, until it serves. The folder holds its config.
+pub(crate) async fn serving(folder: tempfile::TempDir, command: Command) -> Serving {
     let process = Process::start(command);
     let line = process.line("hopspan serves").await;
     let event: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -7,6 +7,7 @@
 
 mod audit;
 mod availability;
+mod call;
 mod clock;
 mod engine;
 mod family;
@@ -14,6 +15,7 @@ mod in_flight;
 mod inbound;
 mod kernel;
 mod live;
+mod presence;
 mod process;
 mod rung;
 mod serial;
@@ -31,54 +33,20 @@ use std::time::Instant;
 
 use audit::Audit;
 pub use availability::{Availability, Obstacle};
+pub use call::{CallBytes, OutboundCall, Stamp};
 use engine::Engine;
 use http::HeaderValue;
 use in_flight::{Ends, InFlight};
+pub use presence::{AppConnection, Presence};
 pub use rung::Rung;
 pub use thread::Loader;
 use thread::Thread;
-use token::{Held, TokenAnswer, Tokens};
+use token::{TokenAnswer, Tokens};
 pub use unlinked::Unlinked;
 
 use crate::telemetry::Code;
 use crate::telemetry::metrics::{EvidenceLabel, Metrics, Reason};
 use crate::trace::{Context, Evidence};
-
-/// When the kernel received bytes, and when they were read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// SO_TIMESTAMPNS: CLOCK_REALTIME, nanoseconds since 1970.
-    pub realtime_ns: u64,
-    /// CLOCK_MONOTONIC in nanoseconds, read just after the read that returned the bytes.
-    pub monotonic_ns: u64,
-}
-
-/// An outbound call whose cause is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct OutboundCall {
-    /// The caller's address: the peer of the accepted connection.
-    pub peer: SocketAddr,
-    /// Where it connected to: the local address of the accepted connection.
-    pub local: SocketAddr,
-    /// When the connection was accepted (read the clock before or just after `accept`).
-    pub accepted: Instant,
-    /// When the first bytes of this request came in; `None` where the kernel gave no time or they came with the
-    /// request before.
-    pub received: Option<Stamp>,
-    /// Where its bytes stand on the connection; `None` where several requests share it at once (HTTP/2).
-    pub bytes: Option<CallBytes>,
-}
-
-/// A call's place among the bytes of its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallBytes {
-    /// Read before its first one.
-    pub before: u64,
-    /// Read so far.
-    pub read: u64,
-    /// Length of its head, where a body follows.
-    pub head: Option<u64>,
-}
 
 /// The process ID of the app, once it runs.
 pub type Child = Arc<dyn Fn() -> Option<u32> + Send + Sync>;
@@ -371,63 +339,6 @@ impl Correlator {
             );
         }
         rung::describe(self.child.is_some(), child, apps)
-    }
-}
-
-/// A connection to the app that is open. Drop it when the socket is closed.
-#[must_use]
-pub struct AppConnection {
-    in_flight: Arc<InFlight>,
-    thread: Option<Arc<Thread>>,
-    ends: Ends,
-    id: u64,
-}
-
-impl Drop for AppConnection {
-    fn drop(&mut self) {
-        self.in_flight.close(self.id, process::monotonic());
-        if let Some(thread) = &self.thread {
-            thread.closed(self.ends);
-        }
-    }
-}
-
-/// A request that the app works on. Drop it when the response's body has ended, or better, end it with
-/// [`Presence::finished`].
-#[must_use]
-pub struct Presence {
-    entered: Option<(Arc<InFlight>, u64, u64)>,
-    token: Option<Held>,
-}
-
-impl Presence {
-    /// The value of [`token::HEADER`] for the request to the app, where tokens are on.
-    pub fn token(&self) -> Option<HeaderValue> {
-        self.token.as_ref().and_then(Held::value)
-    }
-
-    /// The response's body has ended with the bytes that came at `received`, the last read on its connection.
-    ///
-    /// A worker often starts its next request before hopspan gets to see that it answered the last one. Knowing when
-    /// the kernel had the answer tells the two apart, so that the next one's calls can be joined.
-    pub fn finished(mut self, received: Option<Stamp>) {
-        let now = process::monotonic();
-        let ended = received.map_or(now, |stamp| {
-            clock::just_passed(stamp, now, process::realtime())
-        });
-        self.leave(ended);
-    }
-
-    fn leave(&mut self, ended: in_flight::Nanos) {
-        if let Some((in_flight, id, number)) = self.entered.take() {
-            in_flight.leave(id, number, ended);
-        }
-    }
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        self.leave(process::monotonic());
     }
 }
 

@@ -329,3 +329,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

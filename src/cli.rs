@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use hopspan::config::Address;
+use hopspan::config::{Address, App};
 use hopspan::telemetry::Code;
 
 pub mod ask;
@@ -73,9 +73,9 @@ pub enum Command {
 /// `hopspan run`
 #[derive(Args)]
 pub struct RunArgs {
-    /// Where the app listens: host:port or unix:/path. Repeat for fail-over.
+    /// Where the app listens: host:port, unix:/path or https://host:port. Repeat for fail-over.
     #[arg(long, env = "HOPSPAN_APP", value_delimiter = ',')]
-    pub app: Vec<Address>,
+    pub app: Vec<App>,
     /// Config file (YAML), watched and reloaded.
     #[arg(long, env = "HOPSPAN_CONFIG")]
     pub config: Option<PathBuf>,

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod advice;
+pub mod app;
 pub mod cold;
 pub mod count;
 pub mod duration;
@@ -34,6 +35,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use address::Address;
+pub use app::{App, HttpProtocol};
 pub use errors::{ConfigError, ConfigErrors, Fault};
 pub use export::{Export, Protocol};
 pub use limits::{Limits, Timeouts};
@@ -44,7 +46,7 @@ pub use sections::{
 };
 pub use snippet::Snippet;
 pub use source::Source;
-pub use tls::{ClientAuth, InboundTls};
+pub use tls::{ClientAuth, ClientTls, InboundTls};
 pub use tree::Positions;
 pub use trust::{Trust, Trusted};
 pub use values::{Rate, Ratio};
@@ -152,7 +154,7 @@ impl Config {
         let mut faults = self.clashing_listeners();
         faults.extend(self.lonely_tls());
         for (index, app) in self.inbound.app.iter().enumerate() {
-            if meet(app, &self.inbound.listen) {
+            if meet(&app.address, &self.inbound.listen) {
                 let path = match self.positions.of(&format!("inbound.app[{index}]")) {
                     Some(_) => format!("inbound.app[{index}]"),
                     None => "inbound.app".to_owned(),

@@ -162,6 +162,11 @@ impl Correlator {
         }
     }
 
+    /// Tells that requests share a connection that was told of: none of them is proven by it.
+    pub fn multiplexed(&self, opened_id: u64) {
+        self.in_flight.multiplexed(opened_id);
+    }
+
     /// Tells the engine of an address it does not know, so that the app's processes are found before a call is.
     fn tell(&self, app: SocketAddr) {
         let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);

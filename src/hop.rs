@@ -8,6 +8,7 @@
 pub mod caller;
 pub mod error;
 pub mod exchange;
+mod grpc;
 pub mod inbound;
 pub mod outbound;
 mod send;
@@ -17,19 +18,21 @@ pub mod upgrade;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Address;
 use crate::correlation::{Correlator, token};
 use crate::proxy::body::{RequestBody, ResponseBody};
 use crate::proxy::forwarding;
 use crate::proxy::forwarding::request::{self, BadRequest};
 use crate::proxy::pool::Pool;
 use crate::proxy::server::{Connection, Handler};
+use crate::proxy::upstream::Upstream;
 use crate::routing::Table;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reason;
@@ -105,7 +108,7 @@ impl Handler for Side {
 #[derive(Default)]
 pub struct Plan {
     /// Where to, in order of preference.
-    pub upstreams: Vec<Address>,
+    pub upstreams: Vec<Upstream>,
     /// The trace context that leaves with the request.
     pub leaves: Leaves,
     /// The baggage that leaves with it.
@@ -114,6 +117,8 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Outbound: goes before the path, where the route's `to:` has one.
     pub path_prefix: Option<Arc<str>>,
+    /// Outbound: what `Host` becomes, where the route says so.
+    pub host: Option<HeaderValue>,
 }
 
 /// The trace context that leaves with a request.
@@ -185,6 +190,10 @@ impl Hop {
         plan: &Plan,
         mut request: Request<Incoming>,
     ) -> Result<Outcome, ExchangeError> {
+        let (grpc, http1) = (
+            grpc::is(request.headers()),
+            request.version() < Version::HTTP_2,
+        );
         if direction == Direction::Outbound && request.method() == Method::CONNECT {
             return Ok(Outcome::Connected(
                 upgrade::connect(self, exchange, plan, request).await?,
@@ -195,8 +204,12 @@ impl Hop {
         if let Some(prefix) = &plan.path_prefix {
             prefix_path(&mut request, prefix);
         }
-        let stalled = Some(exchange.snapshot.timeouts.body_idle);
-        if request.version() < Version::HTTP_2 && request.body().size_hint().exact().is_none() {
+        if let Some(host) = &plan.host {
+            request.headers_mut().insert(header::HOST, host.clone());
+        }
+        // Streams of gRPC may be silent for as long as nothing happens.
+        let stalled = (!grpc).then_some(exchange.snapshot.timeouts.body_idle);
+        if http1 && request.body().size_hint().exact().is_none() {
             exchange.trailers = Some(Arc::default());
         }
         let trailers = exchange.trailers.as_ref();
@@ -231,7 +244,7 @@ impl Plan {
     fn upstream_name(&self) -> String {
         self.upstreams
             .first()
-            .map(Address::to_string)
+            .map(Upstream::to_string)
             .unwrap_or_default()
     }
 }

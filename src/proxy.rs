@@ -17,6 +17,7 @@ pub mod pool;
 pub mod server;
 pub mod stamped;
 pub mod tunnel;
+pub mod upstream;
 
 mod holder;
 mod linger;

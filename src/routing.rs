@@ -10,6 +10,7 @@ pub mod pattern;
 pub mod policy;
 pub mod reload;
 pub mod table;
+pub mod upstream;
 
 pub use destinations::{Denial, Destinations};
 pub use inbound::{InboundRoute, InboundTable};
@@ -17,6 +18,7 @@ pub use outbound::{Destination, OutboundRoute, OutboundTable};
 pub use policy::{CapturePolicy, Propagation, SamplerKind, SamplingPolicy};
 pub use reload::{ReloadStatus, Reloaded, Reloader};
 pub use table::Table;
+pub use upstream::Upstream;
 
 use crate::config::{self, Config, ConfigErrors, Fault, Source};
 

@@ -11,7 +11,7 @@ pub mod server;
 
 use std::sync::Arc;
 
-pub use client::Client;
+pub use client::{Client, Offer, Peer};
 pub use identity::Identity;
 pub use server::{Server, ServerFiles};
 

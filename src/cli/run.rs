@@ -136,7 +136,7 @@ fn options(
 
 /// The settings that flags give.
 struct Flags {
-    app: Vec<hopspan::config::Address>,
+    app: Vec<hopspan::config::App>,
     inbound: Option<hopspan::config::Address>,
     outbound: Option<hopspan::config::Address>,
     status: Option<hopspan::config::Address>,

@@ -168,10 +168,15 @@ impl fmt::Display for Address {
 impl<'de> serde::Deserialize<'de> for Address {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(|error: AddressError| {
-            let message = format!("`{}` is not an address: {}", error.given, error.why);
-            serde::de::Error::custom(Advice::new(message, error.help))
-        })
+        text.parse()
+            .map_err(|error: AddressError| serde::de::Error::custom(Advice::from(error)))
+    }
+}
+
+impl From<AddressError> for Advice {
+    fn from(error: AddressError) -> Advice {
+        let message = format!("`{}` is not an address: {}", error.given, error.why);
+        Advice::new(message, error.help)
     }
 }
 

@@ -65,10 +65,10 @@ mod tests {
         assert!(wanted.needs_restart(&running).is_empty());
         wanted.inbound.listen = Address::tcp("0.0.0.0", 9000);
         wanted.export.endpoint = Some("http://collector:4318".to_owned());
-        wanted.inbound.app = vec![Address::tcp("127.0.0.1", 8001)];
+        wanted.inbound.app = vec![Address::tcp("127.0.0.1", 8001).into()];
         assert_eq!(wanted.needs_restart(&running), ["inbound.listen", "export"]);
         wanted.keep_cold(&running);
         assert!(wanted.needs_restart(&running).is_empty());
-        assert_eq!(wanted.inbound.app, [Address::tcp("127.0.0.1", 8001)]);
+        assert_eq!(wanted.inbound.app, [Address::tcp("127.0.0.1", 8001).into()]);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Config, InboundRoute, OutboundRoute};
+use super::{ClientTls, Config, InboundRoute, OutboundRoute};
 
 /// Advice for a key that stands where it is not known: the sections that have it; `None` if none has.
 pub(crate) fn of(key: &str) -> Option<String> {
@@ -29,6 +29,7 @@ fn complete() -> Value {
         path: Some(String::new()),
         regex: Some(String::new()),
         app: config.inbound.app.clone(),
+        protocol: Some(config.inbound.protocol),
         timeout: Some(config.timeouts.header),
         ratio: Some(config.sampling.ratio),
         ..InboundRoute::default()
@@ -36,6 +37,12 @@ fn complete() -> Value {
     config.outbound.routes.push(OutboundRoute {
         host: String::new(),
         to: Some(String::new()),
+        protocol: config.inbound.protocol,
+        tls: ClientTls {
+            server_name: Some(String::new()),
+            ..ClientTls::default()
+        },
+        rewrite_host: false,
         propagate: true,
         trace: true,
         timeout: Some(config.timeouts.header),

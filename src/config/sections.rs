@@ -7,8 +7,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::app::{App, HttpProtocol};
 use super::network;
-use super::tls::InboundTls;
+use super::tls::{ClientTls, InboundTls};
 use super::trust::Trust;
 use super::values::{Rate, Ratio, one_or_many};
 use super::{Address, duration};
@@ -21,7 +22,11 @@ pub struct Inbound {
     pub listen: Address,
     /// Where the app listens; several are taken in turn.
     #[serde(with = "one_or_many")]
-    pub app: Vec<Address>,
+    pub app: Vec<App>,
+    /// Which HTTP the app speaks.
+    pub protocol: HttpProtocol,
+    /// TLS with an app that is named by `https://`.
+    pub app_tls: ClientTls,
     /// Whose trace context is continued.
     pub trust: Trust,
     /// Peers whose `X-Forwarded-*` and `Forwarded` are appended to, not replaced.
@@ -39,7 +44,9 @@ impl Default for Inbound {
     fn default() -> Inbound {
         Inbound {
             listen: Address::tcp("0.0.0.0", 8080),
-            app: vec![Address::tcp("127.0.0.1", 8000)],
+            app: vec![Address::tcp("127.0.0.1", 8000).into()],
+            protocol: HttpProtocol::Auto,
+            app_tls: ClientTls::default(),
             trust: Trust::All,
             trusted_proxies: private_networks(),
             tls: InboundTls::default(),
@@ -78,7 +85,10 @@ pub struct InboundRoute {
     pub regex: Option<String>,
     /// Where these requests go; empty: to `inbound.app`.
     #[serde(with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
-    pub app: Vec<Address>,
+    pub app: Vec<App>,
+    /// Which HTTP is spoken there; absent: `inbound.protocol`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<HttpProtocol>,
     /// How long the app may take until its response begins; absent: `timeouts.response`.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
@@ -95,6 +105,7 @@ impl Default for InboundRoute {
             path: None,
             regex: None,
             app: Vec::new(),
+            protocol: None,
             timeout: None,
             trace: true,
             ratio: None,
@@ -140,9 +151,18 @@ impl Default for Outbound {
 pub struct OutboundRoute {
     /// The host that is called: a name, `*.suffix` or `*`, with `:port` or without.
     pub host: String,
-    /// Where the call goes instead: `http://` or `unix:`.
+    /// Where the call goes instead: `http://`, `https://` or `unix:`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// Which HTTP is spoken there.
+    #[serde(default)]
+    pub protocol: HttpProtocol,
+    /// TLS, where `to` is `https://`.
+    #[serde(default, skip_serializing_if = "ClientTls::is_default")]
+    pub tls: ClientTls,
+    /// Whether `Host` becomes that of `to`: for calls by a base URL, which name hopspan itself.
+    #[serde(default)]
+    pub rewrite_host: bool,
     /// Whether trace context and baggage are sent along.
     #[serde(default = "yes")]
     pub propagate: bool,

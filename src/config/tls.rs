@@ -1,4 +1,4 @@
-//! `inbound.tls:`: the files as written. What is in them is read when the config is compiled.
+//! Files for TLS as written, with clients and with upstreams. What is in them is read when the config is compiled.
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,27 @@ pub struct InboundTls {
     pub plaintext: bool,
 }
 
+/// `inbound.app_tls:` and `tls:` of an outbound route: TLS with an upstream that is named by `https://`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientTls {
+    /// PEM file of the roots to believe instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// The name that its certificate must have, and that it is told (SNI); absent: its host.
+    pub server_name: Option<String>,
+    /// PEM file of hopspan's own certificate, where the upstream asks for one.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub key: Option<PathBuf>,
+}
+
+impl ClientTls {
+    /// Whether nothing is set.
+    pub fn is_default(&self) -> bool {
+        *self == ClientTls::default()
+    }
+}
+
 /// Whether clients must have a certificate, where one is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,44 +58,45 @@ impl Config {
     /// Files with certificates and keys, whose content counts as the config's own.
     pub fn tls_files(&self) -> Vec<&Path> {
         let tls = &self.inbound.tls;
-        [&tls.cert, &tls.key, &tls.client_ca]
-            .into_iter()
-            .filter_map(|file| file.as_deref())
-            .collect()
+        let mut files = vec![&tls.cert, &tls.key, &tls.client_ca];
+        let routes = self.outbound.routes.iter().map(|route| &route.tls);
+        for tls in routes.chain([&self.inbound.app_tls]) {
+            files.extend([&tls.ca, &tls.cert, &tls.key]);
+        }
+        files.into_iter().filter_map(Option::as_deref).collect()
     }
 
     /// Settings of TLS that are nothing without another.
     pub(super) fn lonely_tls(&self) -> Vec<Fault> {
-        let tls = &self.inbound.tls;
-        let missing = |at: &str, other: &str, help: &str| {
-            self.fault(
-                &format!("inbound.tls.{at}"),
-                format!("`{at}` is nothing without `{other}`"),
-                help,
-            )
+        let missing = |at: String, this: &str, other: &str, help: &str| {
+            let message = format!("`{this}` is nothing without `{other}`");
+            self.fault(&format!("{at}.{this}"), message, help)
         };
         let mut faults = Vec::new();
-        match (&tls.cert, &tls.key) {
-            (Some(_), None) => {
-                faults.push(missing(
-                    "cert",
-                    "key",
-                    "write the file of its private key as key:",
-                ));
+        let tls = &self.inbound.tls;
+        let mut pairs = vec![("inbound.tls".to_owned(), &tls.cert, &tls.key)];
+        let app = &self.inbound.app_tls;
+        pairs.push(("inbound.app_tls".to_owned(), &app.cert, &app.key));
+        for (index, route) in self.outbound.routes.iter().enumerate() {
+            let at = format!("outbound.routes[{index}].tls");
+            pairs.push((at, &route.tls.cert, &route.tls.key));
+        }
+        for (at, cert, key) in pairs {
+            match (cert, key) {
+                (Some(_), None) => {
+                    let help = "write the file of its private key as key:";
+                    faults.push(missing(at, "cert", "key", help));
+                }
+                (None, Some(_)) => {
+                    let help = "write the file of its certificate as cert:";
+                    faults.push(missing(at, "key", "cert", help));
+                }
+                _ => {}
             }
-            (None, Some(_)) => {
-                faults.push(missing(
-                    "key",
-                    "cert",
-                    "write the file of its certificate as cert:",
-                ));
-            }
-            (None, None) if tls.client_ca.is_some() => faults.push(missing(
-                "client_ca",
-                "cert",
-                "write the files of hopspan's own certificate and key as cert: and key:",
-            )),
-            _ => {}
+        }
+        if tls.cert.is_none() && tls.key.is_none() && tls.client_ca.is_some() {
+            let help = "write the files of hopspan's own certificate and key as cert: and key:";
+            faults.push(missing("inbound.tls".to_owned(), "client_ca", "cert", help));
         }
         faults
     }

@@ -47,6 +47,8 @@ struct Connection {
     closed: Option<Nanos>,
     /// Another connection took the same pair of addresses: the kernel's answers are no longer about this one.
     replaced: bool,
+    /// Requests share it (HTTP/2).
+    multiplexed: bool,
     requests: VecDeque<Request>,
     /// When the last request ended that is no longer remembered.
     forgotten: Option<Nanos>,
@@ -134,10 +136,18 @@ impl InFlight {
             opened: now,
             closed: None,
             replaced: false,
+            multiplexed: false,
             requests: VecDeque::new(),
             forgotten: None,
         };
         table.connections.insert(id, connection);
+    }
+
+    /// Requests share the connection: what a thread or process has to do with it is said of none of them.
+    pub(super) fn multiplexed(&self, id: u64) {
+        if let Some(connection) = self.lock().connections.get_mut(&id) {
+            connection.multiplexed = true;
+        }
     }
 
     /// The connection was closed by hopspan.
@@ -217,7 +227,7 @@ impl InFlight {
     pub(super) fn context(&self, id: u64, number: u64) -> Option<Context> {
         let table = self.lock();
         let connection = table.connections.get(&id)?;
-        if connection.closed.is_some() || connection.replaced {
+        if connection.closed.is_some() || connection.replaced || connection.multiplexed {
             return None;
         }
         let mut requests = connection.requests.iter();
@@ -232,6 +242,9 @@ impl InFlight {
         let connection = table.between.get(&ends);
         let connection = connection.and_then(|id| table.connections.get(id));
         let connection = connection.ok_or(Unlinked::NoInbound)?;
+        if connection.multiplexed {
+            return Err(Unlinked::Multiplexed);
+        }
         let mut then = connection.requests.iter().filter(|request| {
             let ended = request.done.is_some_and(|done| done < moment.sent);
             request.dispatched <= moment.read && !ended

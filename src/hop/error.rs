@@ -50,6 +50,15 @@ pub enum ExchangeError {
     /// Another connect failure, on this host.
     #[error("could not connect to {0}")]
     DestinationUnavailable(String),
+    /// The upstream's certificate is not to be believed.
+    #[error("the certificate of {0} is not accepted: {1}")]
+    TlsCertificateError(String, String),
+    /// The upstream ended the TLS handshake.
+    #[error("{0} refused TLS: {1}")]
+    TlsAlertReceived(String, String),
+    /// The upstream does not speak TLS, or not as we do.
+    #[error("no TLS with {0}: {1}")]
+    TlsProtocolError(String, String),
     /// The upstream closed or reset the connection before an answer.
     #[error("{0} closed the connection before answering")]
     ConnectionTerminated(String),
@@ -133,6 +142,11 @@ impl ExchangeError {
                 "connection_limit_reached",
                 Proxy,
             ),
+            Self::TlsCertificateError(..) => {
+                (StatusCode::BAD_GATEWAY, "tls_certificate_error", Upstream)
+            }
+            Self::TlsAlertReceived(..) => (StatusCode::BAD_GATEWAY, "tls_alert_received", Upstream),
+            Self::TlsProtocolError(..) => (StatusCode::BAD_GATEWAY, "tls_protocol_error", Upstream),
             Self::HttpResponseIncomplete(_) => (
                 StatusCode::BAD_GATEWAY,
                 "http_response_incomplete",

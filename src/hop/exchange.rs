@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::body::Incoming;
 
 use super::error::{ExchangeError, Fault};
-use super::{Direction, Hop};
+use super::{Direction, Hop, grpc};
 use crate::correlation::{Presence, Stamp};
 use crate::proxy::body::{BodyEnd, ResponseBody, Watch, Watched};
 use crate::proxy::pool::Pooled;
@@ -133,8 +133,9 @@ impl Exchange {
         }
         self.set_status(parts.status);
         self.capture_response(&parts.headers);
-        // An event stream may be silent for as long as nothing happens.
-        let idle = (!is_event_stream(&parts.headers)).then_some(self.snapshot.timeouts.body_idle);
+        // An event stream may be silent for as long as nothing happens, and so may those of gRPC.
+        let silent = is_event_stream(&parts.headers) || grpc::is(&parts.headers);
+        let idle = (!silent).then_some(self.snapshot.timeouts.body_idle);
         let body = Watched::new(body, Box::new(self)).idle_limit(idle);
         Response::from_parts(parts, ResponseBody::Streaming(body))
     }

@@ -11,11 +11,12 @@ use hyper::body::Incoming;
 
 use super::error::ExchangeError;
 use super::exchange::Exchange;
-use super::{Baggage, Leaves, Plan, capture, check};
+use super::{Baggage, Leaves, Plan, capture, check, grpc};
 use crate::config::Address;
 use crate::correlation::token;
-use crate::proxy::forwarding::{forwarded, request as checked};
+use crate::proxy::forwarding::{self, forwarded, request as checked};
 use crate::proxy::server::Session;
+use crate::proxy::upstream::Upstream;
 use crate::routing::{InboundRoute, InboundTable};
 use crate::trace::span::{Kind, Name, Span, Value};
 use crate::trace::w3c::Extracted;
@@ -59,10 +60,12 @@ pub fn plan(
             why: "CONNECT is for the outbound listener".into(),
         });
     }
+    // The app is told of the host that counts: HTTP/2 and absolute-form have it in the target.
+    forwarding::to_origin_form(request);
     let known = snapshot.inbound.is_trusted_proxy(peer);
     forwarded::add(request.headers_mut(), peer, connection.scheme(), known);
     Ok(Plan {
-        upstreams: route.app.clone(),
+        upstreams: upstreams(route, request),
         leaves: if propagation.trace_context {
             Leaves::Context(leaves)
         } else {
@@ -76,6 +79,17 @@ pub fn plan(
         timeout: route.timeout,
         ..Plan::default()
     })
+}
+
+/// Where the app is, and which HTTP it gets: HTTP/1.1 by TLS, too, unless the config says otherwise.
+fn upstreams(route: &InboundRoute, request: &Request<Incoming>) -> Vec<Upstream> {
+    let apps = route.app.iter();
+    apps.map(|app| Upstream {
+        address: app.address.clone(),
+        tls: app.tls.clone(),
+        offer: grpc::offer(app.protocol, false, request),
+    })
+    .collect()
 }
 
 /// The parent by the caller's headers, and a context that was refused for lack of trust.
@@ -215,11 +229,15 @@ fn describe_app(
         ),
         None => String::new(),
     };
-    match app {
-        Address::Tcp { host, port } => {
+    let scheme = if app.tls.is_some() { "https" } else { "http" };
+    match &app.address {
+        address @ Address::Tcp { host, port } => {
             span.attribute(semconv::SERVER_ADDRESS, host.clone());
             span.attribute(semconv::SERVER_PORT, *port);
-            span.attribute(semconv::URL_FULL, format!("http://{app}{path}{query}"));
+            span.attribute(
+                semconv::URL_FULL,
+                format!("{scheme}://{address}{path}{query}"),
+            );
         }
         Address::Unix(socket) => {
             span.attribute(semconv::SERVER_ADDRESS, socket.display().to_string());

@@ -9,11 +9,12 @@ use hyper::body::Incoming;
 
 use super::error::ExchangeError;
 use super::exchange::Exchange;
-use super::{Baggage, Leaves, Plan, caller, capture, check};
+use super::{Baggage, Leaves, Plan, caller, capture, check, grpc};
 use crate::config::Address;
 use crate::correlation::token::{self, TokenAnswer};
 use crate::correlation::{OutboundCall, Unlinked};
 use crate::proxy::forwarding::request::{self as checked, Target};
+use crate::proxy::upstream::Upstream;
 use crate::telemetry::metrics::EvidenceLabel;
 use crate::trace::span::{Kind, Name, Span};
 use crate::trace::w3c::Extracted;
@@ -48,14 +49,8 @@ pub async fn plan(
         exchange.set_route(name.clone());
     }
     let leaves = if route.trace {
-        start_span(
-            exchange,
-            route.ratio,
-            &parent,
-            ended,
-            Some(&target),
-            request,
-        )
+        let called = Some((&target, route.tls.is_some()));
+        start_span(exchange, route.ratio, &parent, ended, called, request)
     } else {
         parent.context().cloned().unwrap_or_else(Context::new_root)
     };
@@ -66,7 +61,7 @@ pub async fn plan(
             target.host
         )));
     }
-    let upstream = match &route.to {
+    let address = match &route.to {
         Some(destination) => destination.address.clone(),
         None => {
             let lists = &snapshot.outbound.destinations;
@@ -78,7 +73,11 @@ pub async fn plan(
         }
     };
     Ok(Plan {
-        upstreams: vec![upstream],
+        upstreams: vec![Upstream {
+            address,
+            tls: route.tls.clone(),
+            offer: grpc::offer(route.protocol, route.tls.is_some(), request),
+        }],
         leaves: match (snapshot.propagation.trace_context, route.propagate) {
             (_, false) => Leaves::Nothing,
             (true, true) => Leaves::Context(leaves),
@@ -99,6 +98,7 @@ pub async fn plan(
             .as_ref()
             .map(|to| to.path_prefix.clone())
             .filter(|prefix| !prefix.is_empty()),
+        host: route.host.clone(),
     })
 }
 
@@ -120,13 +120,11 @@ impl Called {
         }
     }
 
-    /// `url.full` with the values of sensitive parameters replaced; a default port is left out.
-    fn url(&self, redacted: &[String]) -> String {
-        let (scheme, default) = if self.https {
-            ("https", 443)
-        } else {
-            ("http", 80)
-        };
+    /// `url.full` with the values of sensitive parameters replaced; a default port is left out. `tls`: hopspan speaks it
+    /// for the app.
+    fn url(&self, tls: bool, redacted: &[String]) -> String {
+        let default = if self.https { 443 } else { 80 };
+        let scheme = if self.https || tls { "https" } else { "http" };
         let host = if self.host.contains(':') {
             format!("[{}]", self.host)
         } else {
@@ -198,7 +196,7 @@ fn start_span(
     ratio: Option<f64>,
     parent: &Parent,
     ended: Option<Context>,
-    target: Option<&Called>,
+    target: Option<(&Called, bool)>,
     request: &Request<Incoming>,
 ) -> Context {
     let context = exchange.sampled_context(parent, ratio);
@@ -232,7 +230,7 @@ fn describe(
     span: &mut Span,
     exchange: &Exchange,
     parent: &Parent,
-    target: Option<&Called>,
+    target: Option<(&Called, bool)>,
     request: &Request<Incoming>,
 ) {
     super::describe_method(span, request.method());
@@ -246,12 +244,12 @@ fn describe(
         }
         _ => {}
     }
-    if let Some(target) = target {
+    if let Some((target, tls)) = target {
         span.attribute(semconv::SERVER_ADDRESS, target.host.clone());
         span.attribute(semconv::SERVER_PORT, target.port);
         span.attribute(
             semconv::URL_FULL,
-            target.url(&exchange.snapshot.capture.redact),
+            target.url(tls, &exchange.snapshot.capture.redact),
         );
     }
     for (name, key) in &exchange.snapshot.capture.request_headers {

@@ -11,8 +11,9 @@ use super::{Baggage, Direction, Hop, Leaves, Plan};
 use crate::config::Address;
 use crate::correlation::token;
 use crate::proxy::body::RequestBody;
-use crate::proxy::connect::ConnectError;
+use crate::proxy::connect::{ConnectError, TlsFault};
 use crate::proxy::pool::{Pool, Pooled, SendError, SendFault};
+use crate::proxy::upstream::Upstream;
 use crate::telemetry::metrics::Reason;
 use crate::trace::{semconv, w3c};
 
@@ -37,11 +38,12 @@ impl Hop {
                 Direction::Outbound => connect().await?,
             };
             self.prepare(exchange, direction, plan, &pooled, &mut request);
-            let spare = if pooled.is_reused() {
-                replayable(&request)
-            } else {
-                None
+            let shared = pooled.connection().multiplexed;
+            let spare = match pooled.is_reused() || shared {
+                true => replayable(&request, shared),
+                false => None,
             };
+            let idempotent = request.method().is_idempotent();
             let error = match pooled.send(request).await {
                 Ok(response) => {
                     exchange.pooled = Some(pooled);
@@ -50,14 +52,15 @@ impl Hop {
                 Err(error) => error,
             };
             exchange.presence = None;
-            // A fresh connection that failed is news; a kept one that was closed meanwhile is not (RFC 9110 9.2.2).
-            let again = error.may_be_idle_close();
+            // A fresh connection that failed is news; a kept one that was closed meanwhile is not (RFC 9110 9.2.2). What
+            // an upstream says it has not processed may always be sent again.
+            let again = error.is_unprocessed() || (idempotent && error.may_be_idle_close());
             let refused = send_error(&upstream, &error);
             request = match (error.request, spare) {
-                _ if retrying || !error.reused => return Err(refused),
-                (Some(unwritten), _) => *unwritten,
+                _ if retrying => return Err(refused),
+                (Some(unwritten), _) if error.reused => *unwritten,
                 (None, Some(spare)) if again => spare,
-                (None, _) => return Err(refused),
+                _ => return Err(refused),
             };
             retrying = true;
             self.metrics
@@ -109,6 +112,7 @@ impl Hop {
             }
         }
         let (reused, connect) = (pooled.is_reused(), pooled.connect_time());
+        let tls = pooled.tls_time();
         let Some(span) = exchange.client_span().filter(|span| span.is_recording()) else {
             return;
         };
@@ -119,6 +123,16 @@ impl Hop {
                 span.attribute(semconv::NETWORK_PEER_PORT, peer.port());
             }
             None => span.attribute(semconv::NETWORK_TRANSPORT, "unix"),
+        }
+        if opened.multiplexed {
+            // What is usual is not said.
+            span.attribute(semconv::NETWORK_PROTOCOL_VERSION, "2");
+        }
+        if let Some(tls) = tls {
+            span.attribute(
+                semconv::TLS_NANOS,
+                i64::try_from(tls.as_nanos()).unwrap_or(i64::MAX),
+            );
         }
         if !reused {
             span.attribute(
@@ -133,9 +147,9 @@ impl Hop {
 /// likely dead as well.
 async fn checkout(
     pool: &Arc<Pool>,
-    upstreams: &[Address],
+    upstreams: &[Upstream],
     fresh: bool,
-) -> Result<(Pooled, Address), ExchangeError> {
+) -> Result<(Pooled, Upstream), ExchangeError> {
     let mut last = ExchangeError::DestinationNotFound("no upstream is configured".to_owned());
     for upstream in upstreams {
         let pooled = match fresh {
@@ -144,7 +158,7 @@ async fn checkout(
         };
         match pooled {
             Ok(pooled) => return Ok((pooled, upstream.clone())),
-            Err(error) => last = connect_error(upstream, &error),
+            Err(error) => last = connect_error(&upstream.address, &error),
         }
     }
     Err(last)
@@ -161,6 +175,14 @@ pub(super) fn connect_error(upstream: &Address, error: &ConnectError) -> Exchang
         ConnectError::Prohibited(why) => ExchangeError::DestinationProhibited(upstream, why),
         ConnectError::Busy(_) => ExchangeError::ConnectionLimitReached(upstream),
         ConnectError::Unreachable => ExchangeError::DestinationUnroutable(upstream),
+        ConnectError::Tls(fault, why) => {
+            tracing::debug!(upstream, error = %why, "no TLS with an upstream");
+            match fault {
+                TlsFault::Certificate => ExchangeError::TlsCertificateError(upstream, why.clone()),
+                TlsFault::Alert => ExchangeError::TlsAlertReceived(upstream, why.clone()),
+                TlsFault::Protocol => ExchangeError::TlsProtocolError(upstream, why.clone()),
+            }
+        }
         ConnectError::Io(why) => {
             tracing::warn!(upstream, error = %why, "cannot connect");
             ExchangeError::DestinationUnavailable(upstream)
@@ -168,22 +190,26 @@ pub(super) fn connect_error(upstream: &Address, error: &ConnectError) -> Exchang
     }
 }
 
-fn send_error(upstream: &Address, error: &SendError) -> ExchangeError {
+fn send_error(upstream: &Upstream, error: &SendError) -> ExchangeError {
     let upstream = upstream.to_string();
     match error.fault {
         SendFault::RequestBody => ExchangeError::RequestIncomplete,
         SendFault::RequestStalled => ExchangeError::RequestStalled,
         SendFault::Malformed => ExchangeError::HttpProtocolError(upstream),
-        SendFault::Incomplete => ExchangeError::HttpResponseIncomplete(upstream),
-        SendFault::Closed | SendFault::Reset | SendFault::Other => {
+        SendFault::Incomplete | SendFault::StreamReset => {
+            ExchangeError::HttpResponseIncomplete(upstream)
+        }
+        SendFault::Closed | SendFault::Reset | SendFault::Unprocessed | SendFault::Other => {
             ExchangeError::ConnectionTerminated(upstream)
         }
     }
 }
 
-/// A copy to send again, where sending twice has no effect twice: idempotent and without a body (RFC 9110 9.2.2).
-fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.method().is_idempotent() || !http_body::Body::is_end_stream(request.body()) {
+/// A copy to send again, without a body: where sending twice has no effect twice (RFC 9110 9.2.2), or `any`, where the
+/// upstream can say that it has not processed it.
+fn replayable(request: &Request<RequestBody>, any: bool) -> Option<Request<RequestBody>> {
+    let repeats = any || request.method().is_idempotent();
+    if !repeats || !http_body::Body::is_end_stream(request.body()) {
         return None;
     }
     let mut copy = Request::new(RequestBody::Empty);

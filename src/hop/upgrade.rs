@@ -58,9 +58,9 @@ pub async fn connect(
     };
     let dialled = hop
         .service_pool
-        .dial(upstream)
+        .dial(&upstream.address)
         .await
-        .map_err(|error| connect_error(upstream, &error))?;
+        .map_err(|error| connect_error(&upstream.address, &error))?;
     if let (Some(span), Some(peer)) = (exchange.client_span(), dialled.peer) {
         span.attribute(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
         span.attribute(semconv::NETWORK_PEER_PORT, peer.port());

@@ -2,7 +2,7 @@
 //! words of RFC 9209 section 2.3.
 //!
 //! The check of an address comes after resolution and before a byte is sent, on the very address connected to, so a
-//! name that changes between check and connect gains nothing. TLS is not here yet.
+//! name that changes between check and connect gains nothing.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,6 +14,11 @@ use tokio::net::{TcpStream, UnixStream};
 use super::resolve::{ResolveError, Resolver};
 use super::socket::Socket;
 use crate::config::Address;
+
+mod tls;
+
+pub use tls::TlsFault;
+pub(crate) use tls::secure;
 
 /// What may be done with an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +61,9 @@ pub enum ConnectError {
     /// All connections allowed to this upstream stayed in use for this long.
     #[error("all connections in use for {0:?}")]
     Busy(Duration),
+    /// There was a connection, and no agreement on TLS: what, and in rustls' words.
+    #[error("no TLS: {1}")]
+    Tls(TlsFault, String),
     /// Something local: no descriptors, no ports, permissions.
     #[error("{0}")]
     Io(#[source] io::Error),
@@ -73,6 +81,9 @@ impl ConnectError {
             ConnectError::Loop => "proxy_loop_detected",
             ConnectError::Prohibited(_) => "destination_ip_prohibited",
             ConnectError::Busy(_) => "connection_limit_reached",
+            ConnectError::Tls(TlsFault::Certificate, _) => "tls_certificate_error",
+            ConnectError::Tls(TlsFault::Alert, _) => "tls_alert_received",
+            ConnectError::Tls(TlsFault::Protocol, _) => "tls_protocol_error",
             ConnectError::Io(_) => "proxy_internal_error",
         }
     }

@@ -11,7 +11,11 @@ use http::header::{self, Entry};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 
 pub mod forwarded;
+mod http2;
 pub mod request;
+
+use http2::join_cookies;
+pub(crate) use http2::{to_http1, to_http2};
 
 /// Fields that never pass, besides those that `Connection` names. In the order of [`hop_by_hop`].
 static HOP_BY_HOP: [HeaderName; 9] = [
@@ -81,18 +85,6 @@ pub fn clean_request<B>(request: &mut Request<B>, protect: &[HeaderName]) -> Opt
         set_upgrade(request.headers_mut(), upgrade);
     }
     upgrade
-}
-
-/// HTTP/2 clients may send a cookie in crumbs, a field each; elsewhere it is one field (RFC 9113 section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let crumbs = headers.get_all(header::COOKIE).iter();
-    let crumbs: Vec<&[u8]> = crumbs.map(HeaderValue::as_bytes).collect();
-    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, cookie);
-    }
 }
 
 /// What is wrong with a response: an upstream's fault, to be answered 502.

@@ -9,7 +9,7 @@
 //! - Idle connections expire before the upstream's own limit, are dropped at EOF or at any byte nobody asked for.
 //! - No connection is opened before it is needed: an idle one blocks a synchronous worker.
 //!
-//! Only HTTP/1.1, only plain text for now.
+//! A connection of HTTP/1.1 belongs to one exchange at a time; those of HTTP/2 are [`shared`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,26 +18,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hyper::client::conn::http1;
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::body::RequestBody;
-use super::connect::{Check, ConnectError, Connected, Connector, Verdict};
+use super::connect::{Check, ConnectError, Connected, Connector, Verdict, secure};
 use super::stamped::Received;
+use super::upstream::Upstream;
 use crate::config::Address;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::Offer;
 
+mod fault;
 mod guarded;
 mod idle;
+mod limits;
 mod pooled;
+mod shared;
 
+pub use fault::{SendError, SendFault};
 use guarded::{Guarded, OpenGauge};
 use idle::Idle;
-use pooled::{AbortOnDrop, Line};
-pub use pooled::{Pooled, SendError, SendFault};
+pub use limits::PoolLimits;
+pub use pooled::Pooled;
+use pooled::{AbortOnDrop, Cost, Line};
+use shared::{Join, Shared, Tasks, Ticket};
 
+/// What an upstream may send ahead on a stream, and on a connection of HTTP/2: what one slow client makes us hold.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// hyper's buffer each way, and its largest read.
 const BUFFER: usize = 64 * 1024;
 
@@ -53,7 +64,9 @@ pub struct Opened {
     /// The upstream's end; `None` for unix sockets.
     pub peer: Option<SocketAddr>,
     /// What was asked for.
-    pub address: Address,
+    pub upstream: Upstream,
+    /// Whether exchanges share it (HTTP/2).
+    pub multiplexed: bool,
     /// Before connecting to it began.
     pub began: std::time::Instant,
     /// The number of our end's unix socket, which no other ever has; `None` for TCP.
@@ -96,58 +109,22 @@ impl PoolOptions {
     }
 }
 
-/// Limits of a pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolLimits {
-    /// How long a connection may wait for its next request. Below the upstream's own limit, or requests race its
-    /// close: gunicorn's is 2 s.
-    pub idle: Duration,
-    /// How long connecting may take, resolution apart.
-    pub connect_timeout: Duration,
-    /// Idle connections kept per upstream; the oldest go first.
-    pub max_idle: usize,
-    /// Connections in use at once per upstream; `None`: any number. A change applies to upstreams not seen yet.
-    pub max_in_use: Option<usize>,
-    /// How long a request waits for one of these.
-    pub max_wait: Duration,
-}
-
-impl PoolLimits {
-    /// Defaults towards the app: next door, and not to be kept waiting.
-    pub fn app() -> PoolLimits {
-        PoolLimits {
-            idle: Duration::from_millis(1500),
-            connect_timeout: Duration::from_secs(1),
-            max_idle: 256,
-            max_in_use: None,
-            max_wait: Duration::from_secs(5),
-        }
-    }
-
-    /// Defaults towards other services.
-    pub fn outbound() -> PoolLimits {
-        PoolLimits {
-            idle: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(5),
-            ..PoolLimits::app()
-        }
-    }
-}
-
 /// The connections of one direction.
 pub struct Pool {
     options: PoolOptions,
     connector: Connector,
-    http: http1::Builder,
+    http1: http1::Builder,
     idle: Mutex<Idle<Line>>,
-    in_use: Mutex<HashMap<Address, Arc<Semaphore>>>,
+    shared: Shared,
+    in_use: Mutex<HashMap<Upstream, Arc<Semaphore>>>,
 }
 
 impl Pool {
     /// An empty pool. Opens nothing until asked.
     pub fn new(options: PoolOptions) -> Arc<Pool> {
-        let mut http = http1::Builder::new();
-        http.preserve_header_case(options.preserve_case)
+        let mut http1 = http1::Builder::new();
+        http1
+            .preserve_header_case(options.preserve_case)
             .max_buf_size(BUFFER)
             // RFC 9112 sections 5.1 and 5.2 let a proxy mend these, and apps do produce them.
             .allow_spaces_after_header_name_in_responses(true)
@@ -157,32 +134,73 @@ impl Pool {
         Arc::new(Pool {
             connector: Connector::new(options.check.clone()),
             options,
-            http,
+            http1,
             idle: Mutex::default(),
+            shared: Shared::default(),
             in_use: Mutex::default(),
         })
     }
 
-    /// A connection to `address`: the one used last of those idle, else a new one.
+    /// A connection to `upstream`: one that exchanges share and that has room, or the one used last of those idle, else
+    /// a new one.
     ///
     /// # Errors
     /// It cannot be connected to, or the cap on connections holds. Nothing has been sent.
-    pub async fn checkout(self: &Arc<Pool>, address: &Address) -> Result<Pooled, ConnectError> {
-        let permit = self.permit(address).await?;
-        match self.take_idle(address) {
-            Some(line) => Ok(Pooled::reused(line, self, permit)),
-            None => self.open(address, permit).await,
+    pub async fn checkout(self: &Arc<Pool>, upstream: &Upstream) -> Result<Pooled, ConnectError> {
+        let permit = self.permit(upstream).await?;
+        if upstream.may_be_shared() {
+            return self.checkout_shared(upstream, permit).await;
+        }
+        match self.take_idle(upstream) {
+            Some(line) => Ok(Pooled::new(line, self, permit, None)),
+            None => self.open(upstream, permit).await,
         }
     }
 
-    /// A connection to `address` that nobody has used: for the second try of a request that a reused one failed, since
+    /// A connection to `upstream` that nobody has used: for the second try of a request that a reused one failed, since
     /// the other idle ones are likely dead as well.
     ///
     /// # Errors
     /// As [`Pool::checkout`].
-    pub async fn checkout_new(self: &Arc<Pool>, address: &Address) -> Result<Pooled, ConnectError> {
-        let permit = self.permit(address).await?;
-        self.open(address, permit).await
+    pub async fn checkout_new(
+        self: &Arc<Pool>,
+        upstream: &Upstream,
+    ) -> Result<Pooled, ConnectError> {
+        let permit = self.permit(upstream).await?;
+        self.open(upstream, permit).await
+    }
+
+    async fn checkout_shared(
+        self: &Arc<Pool>,
+        upstream: &Upstream,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Pooled, ConnectError> {
+        let patience = Instant::now() + self.options.limits.load().connect_timeout;
+        loop {
+            let mut opening = match self.shared.join(upstream, |opened| self.allows(opened)) {
+                Join::Line(stream) => {
+                    let line = Line::Shared(stream);
+                    return Ok(Pooled::new(line, self, permit, None));
+                }
+                Join::Http1 => match self.take_idle(upstream) {
+                    Some(line) => return Ok(Pooled::new(line, self, permit, None)),
+                    None => return self.open(upstream, permit).await,
+                },
+                Join::Open(ticket) => {
+                    let opened = self.open(upstream, permit).await;
+                    drop::<Ticket>(ticket);
+                    return opened;
+                }
+                Join::Wait(opening) => opening,
+            };
+            // Ends when the ticket is dropped. One who has waited long enough sees for himself.
+            if tokio::time::timeout_at(patience, opening.changed())
+                .await
+                .is_err()
+            {
+                return self.open(upstream, permit).await;
+            }
+        }
     }
 
     /// A connection of its own, never pooled: for tunnels.
@@ -196,15 +214,15 @@ impl Pool {
 
     /// How many connections wait for a request.
     pub fn idle_count(&self) -> usize {
-        self.idle().count()
+        self.idle().count() + self.shared.idle_count()
     }
 
     async fn open(
         self: &Arc<Pool>,
-        address: &Address,
+        upstream: &Upstream,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<Pooled, ConnectError> {
-        let limit = self.options.limits.load().connect_timeout;
+        let limits = self.options.limits.load_full();
         let began = std::time::Instant::now();
         let Connected {
             socket,
@@ -212,16 +230,30 @@ impl Pool {
             peer,
             dns,
             connect,
-        } = self.connector.connect(address, limit).await?;
+        } = self
+            .connector
+            .connect(&upstream.address, limits.connect_timeout)
+            .await?;
         let (socket, received) = match self.options.stamp {
             true => socket.stamped(),
             false => (socket, None),
+        };
+        let connected = std::time::Instant::now();
+        let (socket, multiplexed) = match &upstream.tls {
+            Some(peer) => secure(socket, peer, upstream.offer, limits.connect_timeout).await?,
+            None => (socket, upstream.offer == Offer::Http2),
+        };
+        let cost = Cost {
+            dns,
+            connect,
+            tls: upstream.tls.as_ref().map(|_| connected.elapsed()),
         };
         let opened = Arc::new(Opened {
             id: NEXT_OPENED.fetch_add(1, Ordering::Relaxed),
             local,
             peer,
-            address: address.clone(),
+            upstream: upstream.clone(),
+            multiplexed,
             began,
             unix_cookie: socket.unix_cookie(),
             received,
@@ -229,28 +261,60 @@ impl Pool {
         let told = self.options.on_open.as_ref().map(|tell| tell(&opened));
         let guard = (told, OpenGauge::new(&self.options.metrics));
         let io = TokioIo::new(Guarded::new(socket, guard));
-        let (sender, connection) = self
-            .http
-            .handshake::<_, RequestBody>(io)
-            .await
-            .map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
+        let line = match multiplexed {
+            true => self.speak_http2(io, opened, limits.max_head_bytes).await,
+            false => self.speak_http1(io, opened).await,
+        };
+        let line = line.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
+        Ok(Pooled::new(line, self, permit, Some(cost)))
+    }
+
+    async fn speak_http1<S: Speak>(&self, io: S, opened: Arc<Opened>) -> hyper::Result<Line> {
+        if opened.upstream.may_be_shared() {
+            self.shared.speaks_http1(&opened.upstream);
+        }
+        let (sender, connection) = self.http1.handshake::<_, RequestBody>(io).await?;
         let id = opened.id;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(connection = id, error = %error, "upstream connection ended");
             }
         });
-        let line = Line {
+        Ok(Line::Own {
             sender,
             opened,
             task: AbortOnDrop::new(driver.abort_handle()),
-        };
-        Ok(Pooled::opened(line, self, permit, dns, connect))
+        })
+    }
+
+    async fn speak_http2<S: Speak>(
+        self: &Arc<Pool>,
+        io: S,
+        opened: Arc<Opened>,
+        max_head_bytes: usize,
+    ) -> hyper::Result<Line> {
+        let tasks = Tasks::default();
+        let (sender, connection) = http2::Builder::new(tasks.clone())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(BUFFER)
+            .max_header_list_size(u32::try_from(max_head_bytes).unwrap_or(u32::MAX))
+            .handshake::<_, RequestBody>(io)
+            .await?;
+        let id = opened.id;
+        hyper::rt::Executor::execute(&tasks, async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(connection = id, error = %error, "upstream connection ended");
+            }
+        });
+        let stream = self.shared.add(sender, opened, tasks);
+        self.sweep_later();
+        Ok(Line::Shared(stream))
     }
 
     async fn permit(
         &self,
-        address: &Address,
+        upstream: &Upstream,
     ) -> Result<Option<OwnedSemaphorePermit>, ConnectError> {
         let limits = self.options.limits.load();
         let Some(cap) = limits.max_in_use else {
@@ -261,9 +325,9 @@ impl Pool {
         let permits = {
             let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
             // Upstreams come and go: forget those that nobody uses or waits for.
-            in_use.retain(|known, permits| known == address || Arc::strong_count(permits) > 1);
+            in_use.retain(|known, permits| known == upstream || Arc::strong_count(permits) > 1);
             in_use
-                .entry(address.clone())
+                .entry(upstream.clone())
                 .or_insert_with(|| Arc::new(Semaphore::new(cap)))
                 .clone()
         };
@@ -278,35 +342,41 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_idle(&self, address: &Address) -> Option<Line> {
+    fn take_idle(&self, upstream: &Upstream) -> Option<Line> {
         let since = Instant::now().checked_sub(self.options.limits.load().idle);
         loop {
             // Unlocked before a dead line is dropped.
-            let line = self.idle().take(address, since)?;
-            // What may be reached can have changed since it was opened.
-            let allowed = line
-                .opened
-                .peer
-                .is_none_or(|peer| matches!(self.connector.judge(address, peer), Verdict::Allow));
-            if line.sender.is_ready() && allowed {
+            let line = self.idle().take(upstream, since)?;
+            if line.is_ready() && self.allows(line.opened()) {
                 return Some(line);
             }
         }
     }
 
+    /// Whether a connection may be used: what may be reached can have changed since it was opened.
+    fn allows(&self, opened: &Opened) -> bool {
+        let address = &opened.upstream.address;
+        opened
+            .peer
+            .is_none_or(|peer| matches!(self.connector.judge(address, peer), Verdict::Allow))
+    }
+
     /// Takes a connection back that is ready for the next request.
     fn put(self: &Arc<Pool>, line: Line) {
         let limits = self.options.limits.load();
-        if limits.idle.is_zero() || limits.max_idle == 0 || line.sender.is_closed() {
+        if limits.idle.is_zero() || limits.max_idle == 0 || line.is_closed() {
             return;
         }
-        let address = line.opened.address.clone();
+        let upstream = line.opened().upstream.clone();
         let mut idle = self.idle();
-        let surplus = idle.put(address, line, Instant::now(), limits.max_idle);
-        let sweep = idle.start_sweeping();
+        let surplus = idle.put(upstream, line, Instant::now(), limits.max_idle);
         drop(idle);
         drop(surplus);
-        if sweep {
+        self.sweep_later();
+    }
+
+    fn sweep_later(self: &Arc<Pool>) {
+        if self.idle().start_sweeping() {
             tokio::spawn(Pool::sweep(Arc::downgrade(self)));
         }
     }
@@ -325,15 +395,24 @@ impl Pool {
     fn close_expired(&self) -> Option<Instant> {
         let keep = self.options.limits.load().idle;
         let now = Instant::now();
+        let since = now.checked_sub(keep);
+        let (gone, shared) = self.shared.expire(since, now);
         let mut idle = self.idle();
-        let expired = idle.expire(now.checked_sub(keep), |line| line.sender.is_closed());
-        let oldest = idle.oldest();
+        let expired = idle.expire(since, Line::is_closed);
+        let oldest = match (idle.oldest(), shared) {
+            (Some(own), Some(shared)) => Some(own.min(shared)),
+            (own, shared) => own.or(shared),
+        };
         if oldest.is_none() {
             idle.stop_sweeping();
         }
         drop(idle);
-        drop(expired);
+        drop((expired, gone));
         // Not more often than this, whatever the limit.
         oldest.map(|since| (since + keep).max(now + Duration::from_millis(50)))
     }
 }
+
+/// What HTTP is spoken on.
+trait Speak: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static {}
+impl<T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static> Speak for T {}

@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use super::pattern::{Pattern, Patterns};
-use crate::config::{Address, ClientAuth, Config, Fault, Trust, Trusted};
+use super::upstream::{self, Upstream};
+use crate::config::{App, ClientAuth, Config, Fault, Trust, Trusted};
 use crate::tls::identity::Rule;
-use crate::tls::{self, Identity, ServerFiles};
+use crate::tls::{self, Client, Identity, ServerFiles};
 
 /// One compiled route.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +20,7 @@ pub struct InboundRoute {
     /// `http.route`: the pattern as written; `None` for the default route.
     pub pattern: Option<Arc<str>>,
     /// Where these requests go; never empty.
-    pub app: Vec<Address>,
+    pub app: Vec<Upstream>,
     /// How long the app may take until its response begins.
     pub timeout: Option<Duration>,
     /// Whether spans are made.
@@ -90,6 +91,11 @@ impl InboundTable {
         let inbound = &config.inbound;
         let mut patterns = Vec::new();
         let mut routes = Vec::new();
+        let client = client_side(config, faults);
+        let client = client.as_ref();
+        let apps = |at: &str, written: &[App], protocol, faults: &mut Vec<Fault>| {
+            upstream::apps(config, at, written, protocol, client, faults)
+        };
         for (index, written) in inbound.routes.iter().enumerate() {
             let (key, text, pattern) = match (&written.path, &written.regex) {
                 (Some(path), None) => ("path", path, Pattern::path(path)),
@@ -104,18 +110,20 @@ impl InboundTable {
                 Ok(pattern) => patterns.push((at, pattern)),
                 Err(wrong) => faults.push(wrong.fault(config, &at, text)),
             }
+            let protocol = written.protocol.unwrap_or(inbound.protocol);
+            let (app_at, app) = match written.app.is_empty() {
+                true => ("inbound.app".to_owned(), &inbound.app),
+                false => (format!("inbound.routes[{index}].app"), &written.app),
+            };
             routes.push(Arc::new(InboundRoute {
                 pattern: Some(Arc::from(text.as_str())),
-                app: if written.app.is_empty() {
-                    inbound.app.clone()
-                } else {
-                    written.app.clone()
-                },
+                app: apps(&app_at, app, protocol, faults),
                 timeout: written.timeout.or(config.timeouts.response),
                 trace: written.trace,
                 ratio: written.ratio.map(|ratio| ratio.get()),
             }));
         }
+        let default = apps("inbound.app", &inbound.app, inbound.protocol, faults);
         let patterns = Patterns::compile(config, patterns, faults)?;
         Some(InboundTable {
             tls: compile_tls(config, faults),
@@ -125,7 +133,7 @@ impl InboundTable {
             routes,
             default: Arc::new(InboundRoute {
                 pattern: None,
-                app: inbound.app.clone(),
+                app: default,
                 timeout: config.timeouts.response,
                 trace: true,
                 ratio: None,
@@ -171,6 +179,16 @@ impl InboundTable {
 fn contains(networks: &[IpNet], peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
     networks.iter().any(|network| network.contains(&peer))
+}
+
+/// Our side of TLS with the app, where one is named by `https://`.
+fn client_side(config: &Config, faults: &mut Vec<Fault>) -> Option<Client> {
+    let inbound = &config.inbound;
+    let routes = inbound.routes.iter().flat_map(|route| &route.app);
+    inbound.app.iter().chain(routes).find(|app| app.tls)?;
+    upstream::client(config, &inbound.app_tls, "inbound.app_tls")
+        .map_err(|fault| faults.push(fault))
+        .ok()
 }
 
 /// Reads the files of `inbound.tls`.

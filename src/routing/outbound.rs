@@ -9,29 +9,39 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
 
-use super::Destinations;
+use super::{Destinations, upstream};
 use crate::config::advice::Advice;
-use crate::config::{Address, Config, Fault};
+use crate::config::{Address, Config, Fault, HttpProtocol};
+use crate::tls::Peer;
 
 /// Where a call goes instead of where the app said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// Where to connect.
     pub address: Address,
+    /// Whether TLS is spoken there.
+    pub https: bool,
     /// Put before the path of the request; empty, or begins with `/` and ends without.
     pub path_prefix: Arc<str>,
 }
 
 /// One compiled route.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct OutboundRoute {
     /// The host pattern as written; `None` for the default route.
     pub name: Option<Arc<str>>,
     /// Where the call goes instead.
     pub to: Option<Destination>,
+    /// Which HTTP is spoken there.
+    pub protocol: HttpProtocol,
+    /// TLS, where it is spoken there.
+    pub tls: Option<Arc<Peer>>,
+    /// What `Host` becomes.
+    pub host: Option<HeaderValue>,
     /// Whether context is sent along.
     pub propagate: bool,
     /// Whether a span is made.
@@ -80,6 +90,9 @@ impl OutboundTable {
             default: Arc::new(OutboundRoute {
                 name: None,
                 to: None,
+                protocol: HttpProtocol::Auto,
+                tls: None,
+                host: None,
                 propagate: true,
                 trace: true,
                 timeout: config.timeouts.response,
@@ -113,8 +126,16 @@ impl OutboundTable {
                     faults.push(config.fault(&path("host"), advice.message, advice.help));
                 }
             }
+            let tls = tls(config, index, to.as_ref()).unwrap_or_else(|fault| {
+                faults.push(fault);
+                None
+            });
+            let new_host = to.as_ref().filter(|_| written.rewrite_host);
             table.routes.push(Arc::new(OutboundRoute {
                 name: Some(Arc::from(written.host.as_str())),
+                protocol: written.protocol,
+                tls,
+                host: new_host.and_then(Destination::authority),
                 to,
                 propagate: written.propagate,
                 trace: written.trace,
@@ -258,12 +279,30 @@ pub(super) fn host(text: &str) -> Result<(Host, Option<u16>), Advice> {
     Ok((host, port))
 }
 
+/// TLS of a route.
+fn tls(
+    config: &Config,
+    index: usize,
+    to: Option<&Destination>,
+) -> Result<Option<Arc<Peer>>, Fault> {
+    let Some(to) = to.filter(|to| to.https) else {
+        return Ok(None);
+    };
+    let settings = config.outbound.routes.get(index).map(|route| &route.tls);
+    let settings = settings.cloned().unwrap_or_default();
+    let at = format!("outbound.routes[{index}].tls");
+    let to_at = format!("outbound.routes[{index}].to");
+    let client = upstream::client(config, &settings, &at)?;
+    upstream::peer(config, &client, &settings, &to.address, &at, &to_at)
+        .map(|peer| Some(Arc::new(peer)))
+}
+
 /// Reads a `to:`.
 fn destination(text: &str) -> Result<Destination, Advice> {
     let wrong = |why: &str| {
         Advice::new(
             format!("`{text}` is not a destination: {why}"),
-            "write http://host:port or unix:/path",
+            "write http://host:port, https://host:port or unix:/path",
         )
     };
     if text.starts_with("unix:") {
@@ -272,15 +311,16 @@ fn destination(text: &str) -> Result<Destination, Advice> {
             .map_err(|_| wrong("a unix socket needs an absolute path"))?;
         return Ok(Destination {
             address,
+            https: false,
             path_prefix: Arc::from(""),
         });
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(wrong("the scheme is missing"));
     };
-    let port = match scheme.to_ascii_lowercase().as_str() {
-        "http" => 80,
-        "https" => return Err(wrong("hopspan does not speak TLS to services yet")),
+    let (https, port) = match scheme.to_ascii_lowercase().as_str() {
+        "http" => (false, 80),
+        "https" => (true, 443),
         other => return Err(wrong(&format!("there is no scheme `{other}`"))),
     };
     if rest.contains(['?', '#']) {
@@ -297,15 +337,31 @@ fn destination(text: &str) -> Result<Destination, Advice> {
     }
     Ok(Destination {
         address,
+        https,
         path_prefix: Arc::from(path),
     })
+}
+
+impl Destination {
+    /// What `Host` is there: the port is left out where it is the scheme's own.
+    fn authority(&self) -> Option<HeaderValue> {
+        let own = if self.https { ":443" } else { ":80" };
+        let text = match &self.address {
+            Address::Unix(_) => "localhost".to_owned(),
+            address => address.to_string(),
+        };
+        HeaderValue::from_str(text.strip_suffix(own).unwrap_or(&text)).ok()
+    }
 }
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
             Address::Unix(_) => write!(f, "{}", self.address),
-            Address::Tcp { .. } => write!(f, "http://{}{}", self.address, self.path_prefix),
+            Address::Tcp { .. } => {
+                let scheme = if self.https { "https" } else { "http" };
+                write!(f, "{scheme}://{}{}", self.address, self.path_prefix)
+            }
         }
     }
 }

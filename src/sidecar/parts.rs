@@ -24,17 +24,19 @@ pub(super) fn app_pool(
 ) -> Arc<Pool> {
     let correlator = correlator.clone();
     let on_open = move |opened: &Opened| -> Box<dyn Send> {
-        match (opened.local, opened.peer) {
+        let connection = match (opened.local, opened.peer) {
             (Some(local), Some(app)) => {
-                Box::new(correlator.app_connection(opened.id, local, app, opened.began))
+                correlator.app_connection(opened.id, local, app, opened.began)
             }
             _ => match opened.unix_cookie {
-                Some(cookie) => {
-                    Box::new(correlator.unix_app_connection(opened.id, cookie, opened.began))
-                }
-                None => Box::new(()),
+                Some(cookie) => correlator.unix_app_connection(opened.id, cookie, opened.began),
+                None => return Box::new(()),
             },
+        };
+        if opened.multiplexed {
+            correlator.multiplexed(opened.id);
         }
+        Box::new(connection)
     };
     Pool::new(PoolOptions {
         on_open: Some(Arc::new(on_open)),
@@ -122,6 +124,7 @@ fn app_limits(snapshot: &Snapshot) -> PoolLimits {
         idle: snapshot.timeouts.upstream_idle_app,
         connect_timeout: snapshot.timeouts.connect_app,
         max_idle: snapshot.limits.idle_per_upstream,
+        max_head_bytes: snapshot.limits.head_bytes,
         ..PoolLimits::app()
     }
 }
@@ -131,6 +134,7 @@ fn service_limits(snapshot: &Snapshot) -> PoolLimits {
         idle: snapshot.timeouts.upstream_idle,
         connect_timeout: snapshot.timeouts.connect,
         max_idle: snapshot.limits.idle_per_upstream,
+        max_head_bytes: snapshot.limits.head_bytes,
         ..PoolLimits::outbound()
     }
 }

@@ -96,7 +96,9 @@ impl Running {
 
     /// Where the app is.
     pub fn apps(&self) -> Vec<Address> {
-        self.hop.table.load().inbound.route("/").app.clone()
+        let table = self.hop.table.load();
+        let apps = table.inbound.route("/").app.iter();
+        apps.map(|app| app.address.clone()).collect()
     }
 
     /// Which joins can be proven here, why others cannot, and what the app's server is.

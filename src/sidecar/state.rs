@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::parts;
 use crate::admin::Subject;
+use crate::config::Address;
 use crate::correlation::Correlator;
 use crate::export;
 use crate::routing::reload::Reloader;
@@ -42,7 +43,9 @@ impl Subject for State {
     }
 
     fn correlation(&self) -> String {
-        let places = parts::app_places(&self.reloader.config_in_use().inbound.app);
+        let apps = self.reloader.config_in_use().inbound.app.into_iter();
+        let apps: Vec<Address> = apps.map(|app| app.address).collect();
+        let places = parts::app_places(&apps);
         serde_json::to_string(&self.correlator.survey(&places)).unwrap_or_default()
     }
 

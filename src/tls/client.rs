@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::{Unusable, pem, provider};
@@ -98,5 +99,22 @@ impl Client {
             Offer::Http2 => &self.http2,
             Offer::Either => &self.either,
         }
+    }
+}
+
+/// A server that TLS is spoken with.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Our side.
+    pub client: Client,
+    /// The name that its certificate must have.
+    pub name: ServerName<'static>,
+}
+
+impl Peer {
+    /// `None` where the name is none.
+    pub fn new(client: Client, name: &str) -> Option<Peer> {
+        let name = ServerName::try_from(name.to_owned()).ok()?;
+        Some(Peer { client, name })
     }
 }

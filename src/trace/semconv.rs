@@ -75,6 +75,8 @@ pub const DNS_NANOS: &str = "hopspan.connection.dns_ns";
 pub const CONNECT_NANOS: &str = "hopspan.connection.connect_ns";
 /// Alternative names in the client's certificate; the conventions have no name for them.
 pub const TLS_CLIENT_SAN: &str = "hopspan.tls.client.san";
+/// Nanoseconds spent on the TLS handshake with the upstream.
+pub const TLS_NANOS: &str = "hopspan.connection.tls_ns";
 /// Bytes from the client in a tunnel.
 pub const TUNNEL_SENT: &str = "hopspan.tunnel.sent_bytes";
 /// Bytes to the client in a tunnel.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hopspan::config::{Config, InboundRoute, OutboundRoute, Source};
+use hopspan::config::{ClientTls, Config, InboundRoute, OutboundRoute, Source};
 use hopspan::routing::load;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -107,7 +107,7 @@ fn the_documented_file_says_the_defaults() {
     let source = Source::new("uncommented", uncommented);
     let (config, _) = load(&source, &|_| {}, 1).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.inbound.routes.len(), 4);
-    assert_eq!(config.outbound.routes.len(), 3);
+    assert_eq!(config.outbound.routes.len(), 4);
 }
 
 #[test]
@@ -149,6 +149,7 @@ fn with_routes() -> Config {
         path: Some("a".to_owned()),
         regex: Some("b".to_owned()),
         app: config.inbound.app.clone(),
+        protocol: Some(config.inbound.protocol),
         timeout,
         trace: true,
         ratio,
@@ -156,6 +157,12 @@ fn with_routes() -> Config {
     config.outbound.routes.push(OutboundRoute {
         host: "c".to_owned(),
         to: Some("http://d".to_owned()),
+        protocol: config.inbound.protocol,
+        tls: ClientTls {
+            server_name: Some("e".to_owned()),
+            ..ClientTls::default()
+        },
+        rewrite_host: true,
         propagate: true,
         trace: true,
         timeout,

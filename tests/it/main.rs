@@ -25,5 +25,6 @@ mod tls;
 mod tokens;
 mod tunnels;
 mod upstream_faults;
+mod upstreams;
 mod view;
 mod wrap;

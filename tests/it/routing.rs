@@ -118,7 +118,7 @@ async fn what_needs_a_restart_is_named_and_left_as_it_runs() {
     );
     let in_use = watched.reloader.config_in_use();
     assert_eq!(in_use.inbound.listen, Address::tcp("0.0.0.0", 8080));
-    assert_eq!(in_use.inbound.app, [config_app(2)]);
+    assert_eq!(in_use.inbound.app, [config_app(2).into()]);
     let snapshot = watched.reloader.table().load();
     assert_eq!(snapshot.timeouts.idle.as_secs(), 1);
 
@@ -140,11 +140,11 @@ async fn the_same_content_is_no_new_generation() {
 #[test]
 fn without_a_file_there_is_nothing_to_reload() {
     let reloader = Reloader::start(None, Metrics::new(), |config| {
-        config.inbound.app = vec![Address::tcp("127.0.0.1", 1)];
+        config.inbound.app = vec![Address::tcp("127.0.0.1", 1).into()];
     })
     .unwrap();
     let app = reloader.table().load().inbound.route("/").app.clone();
-    assert_eq!(app, [Address::tcp("127.0.0.1", 1)]);
+    assert_eq!(app[0].address, Address::tcp("127.0.0.1", 1));
     let error = reloader.reload().unwrap_err().to_string();
     assert!(error.contains("start with --config"), "{error}");
 }
@@ -175,7 +175,7 @@ async fn two_hundred_reloads_under_load_show_only_whole_snapshots() {
                 while !stop.load(Ordering::Relaxed) {
                     let snapshot = table.load();
                     let route = snapshot.inbound.route("/orders/7/");
-                    let port = route.app[0].port().unwrap();
+                    let port = route.app[0].address.port().unwrap();
                     let host = format!("service-{port}");
                     assert!(snapshot.outbound.route(&host, 80).name.is_some(), "mixed");
                     assert!(snapshot.generation >= last, "went back");

@@ -4,7 +4,7 @@
 //! [`PATIENCE`] with a sentence. What a fixture started ends when it is dropped.
 //!
 //! - [`app`]: an HTTP server with routes that remembers what it was asked; [`client`]: a client that remembers its socket
-//! - [`h2`]: HTTP/2 clients, by hyper and by frames
+//! - [`h2`]: HTTP/2 clients, by hyper and by frames; [`h2_server`]: servers
 //! - [`tls`]: certificates, and clients and servers that use them
 //! - [`raw`]: bytes as they are, for both sides: truncated, early, garbage, reset, slow
 //! - [`collector`]: an OTLP receiver (gRPC or HTTP) that can fail in the ways collectors do; [`spans`]: what it got
@@ -19,6 +19,7 @@ pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod collector;
 pub(crate) mod h2;
+pub(crate) mod h2_server;
 pub(crate) mod journal;
 pub(crate) mod load;
 pub(crate) mod message;

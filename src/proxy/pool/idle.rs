@@ -4,14 +4,14 @@ use std::collections::{HashMap, VecDeque};
 
 use tokio::time::Instant;
 
-use crate::config::Address;
+use crate::proxy::upstream::Upstream;
 
 /// Idle connections of a pool, whatever the number of upstreams: an app may call thousands within the idle limit.
 const MAX_IDLE: usize = 1024;
 
 /// Idle things per upstream. Takes and gives; whoever calls drops what it is given, outside of any lock.
 pub(crate) struct Idle<T> {
-    upstreams: HashMap<Address, VecDeque<Entry<T>>>,
+    upstreams: HashMap<Upstream, VecDeque<Entry<T>>>,
     count: usize,
     sweeping: bool,
 }
@@ -33,8 +33,8 @@ impl<T> Default for Idle<T> {
 
 impl<T> Idle<T> {
     /// The one idle for the shortest time, unless that is since before `expired`.
-    pub(crate) fn take(&mut self, address: &Address, expired: Option<Instant>) -> Option<T> {
-        let entries = self.upstreams.get_mut(address)?;
+    pub(crate) fn take(&mut self, upstream: &Upstream, expired: Option<Instant>) -> Option<T> {
+        let entries = self.upstreams.get_mut(upstream)?;
         if expired.is_some_and(|at| entries.back().is_some_and(|entry| entry.since <= at)) {
             // All below it are older still; the sweep closes them.
             return None;
@@ -48,7 +48,7 @@ impl<T> Idle<T> {
     /// back `line` itself.
     pub(crate) fn put(
         &mut self,
-        address: Address,
+        upstream: Upstream,
         line: T,
         since: Instant,
         max: usize,
@@ -56,7 +56,7 @@ impl<T> Idle<T> {
         if self.count >= MAX_IDLE {
             return Some(line);
         }
-        let entries = self.upstreams.entry(address).or_default();
+        let entries = self.upstreams.entry(upstream).or_default();
         entries.push_back(Entry { line, since });
         if entries.len() > max {
             return entries.pop_front().map(|entry| entry.line);
@@ -117,10 +117,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::Address;
 
     #[test]
     fn gives_the_last_used_first_and_expires_the_oldest() {
-        let app = Address::tcp("127.0.0.1", 8000);
+        let app = Upstream::from(Address::tcp("127.0.0.1", 8000));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut idle = Idle::default();
@@ -129,14 +130,17 @@ mod tests {
             assert_eq!(surplus, (number == 3).then_some(0));
         }
         assert_eq!(idle.oldest(), Some(at(1)));
-        assert_eq!(idle.take(&Address::tcp("127.0.0.1", 8001), None), None);
+        assert_eq!(
+            idle.take(&Address::tcp("127.0.0.1", 8001).into(), None),
+            None
+        );
         assert_eq!(idle.take(&app, Some(at(2))), Some(3));
         assert_eq!(idle.take(&app, Some(at(2))), None, "2 has just expired");
         assert_eq!(idle.expire(Some(at(1)), |_| false), [1]);
         assert_eq!(idle.expire(None, |number| *number == 2), [2]);
         assert_eq!((idle.count(), idle.oldest()), (0, None));
         for number in 0..2000 {
-            let upstream = Address::tcp("service", number);
+            let upstream = Address::tcp("service", number).into();
             let kept = idle.put(upstream, 7, at(9), 3).is_none();
             assert_eq!(kept, usize::from(number) < MAX_IDLE);
         }

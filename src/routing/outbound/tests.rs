@@ -45,13 +45,13 @@ fn destinations_are_taken_apart() {
         ("HTTP://api.example/", "http://api.example:80"),
         ("http://[::1]:8443/base/v1/", "http://[::1]:8443/base/v1"),
         ("unix:/run/payment.sock", "unix:/run/payment.sock"),
+        ("https://api.example/v1", "https://api.example:443/v1"),
     ] {
         assert_eq!(destination(text).unwrap().to_string(), shown);
     }
     for (text, why) in [
         ("payment:8080", "scheme is missing"),
         ("ftp://x", "no scheme `ftp`"),
-        ("https://x", "does not speak TLS"),
         ("unix:x", "absolute path"),
         ("http://", "host"),
         ("http://x:y", "port"),
@@ -71,6 +71,9 @@ fn table(hosts: &[&str]) -> (OutboundTable, Vec<Fault>) {
         config.outbound.routes.push(crate::config::OutboundRoute {
             host: (*host).to_owned(),
             to: None,
+            protocol: crate::config::HttpProtocol::Auto,
+            tls: crate::config::ClientTls::default(),
+            rewrite_host: false,
             propagate: true,
             trace: true,
             timeout: None,

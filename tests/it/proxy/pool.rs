@@ -37,7 +37,9 @@ fn get() -> Request<Content> {
 }
 
 async fn checkout(pool: &Arc<Pool>, upstream: SocketAddr) -> Pooled {
-    pool.checkout(&Address::from(upstream)).await.unwrap()
+    pool.checkout(&Address::from(upstream).into())
+        .await
+        .unwrap()
 }
 
 /// One whole exchange.
@@ -335,7 +337,7 @@ async fn a_cap_makes_requests_wait_and_then_fail() {
         ..PoolLimits::app()
     });
     let first = checkout(&pool, app).await;
-    let refused = pool.checkout(&Address::from(app)).await;
+    let refused = pool.checkout(&Address::from(app).into()).await;
     assert!(matches!(refused, Err(ConnectError::Busy(_))));
     drop(first);
     assert!(!exchange(&pool, app).await);
@@ -358,7 +360,7 @@ async fn a_unix_socket_is_an_upstream() {
     let (pool, _) = pool(PoolLimits::app());
     let address: Address = format!("unix:{}", path.display()).parse().unwrap();
     for reused in [false, true] {
-        let mut pooled = pool.checkout(&address).await.unwrap();
+        let mut pooled = pool.checkout(&address.clone().into()).await.unwrap();
         assert_eq!(pooled.is_reused(), reused);
         let response = pooled.send(get()).await.unwrap();
         response.into_body().collect().await.unwrap();

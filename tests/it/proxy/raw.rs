@@ -244,7 +244,7 @@ impl Handler for Forward {
         }
         let client = hyper::upgrade::on(&mut request);
         let asked = forwarding::clean_request(&mut request, &[]);
-        let mut pooled = match self.pool.checkout(&self.upstream).await {
+        let mut pooled = match self.pool.checkout(&self.upstream.clone().into()).await {
             Ok(pooled) => pooled,
             Err(error) => return refusal(StatusCode::BAD_GATEWAY, error.proxy_status()),
         };

@@ -135,7 +135,7 @@ impl Watched {
     /// Where requests go now.
     pub(super) fn app(&self) -> Address {
         let snapshot = self.reloader.table().load();
-        snapshot.inbound.route("/orders/7/").app[0].clone()
+        snapshot.inbound.route("/orders/7/").app[0].address.clone()
     }
 
     /// Waits until generation `n` serves.

@@ -152,3 +152,25 @@ pub(crate) fn acceptor(files: &Files, alpn: &[&[u8]]) -> TlsAcceptor {
 pub(crate) fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
+
+/// TLS in front of a server that has none: where it listens.
+pub(crate) async fn front(files: &Files, alpn: &[&[u8]], to: SocketAddr) -> SocketAddr {
+    let acceptor = acceptor(files, alpn);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not believe the certificate leaves here.
+                let Ok(mut tls) = acceptor.accept(tcp).await else {
+                    return;
+                };
+                let mut plain = TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut tls, &mut plain).await;
+            });
+        }
+    });
+    address
+}

@@ -1,0 +1,154 @@
+//! Why there is no response, and whether the request may be sent once more.
+
+use std::fmt;
+use std::io;
+
+use http::Request;
+
+use crate::proxy::body::{BodyError, RequestBody, body_error, io_kind};
+
+/// Why there is no response.
+#[derive(Debug)]
+pub struct SendError {
+    /// What happened.
+    pub fault: SendFault,
+    /// Whether the connection had served an earlier exchange.
+    pub reused: bool,
+    /// The request, where not one byte of it was written.
+    pub request: Option<Box<Request<RequestBody>>>,
+    source: hyper::Error,
+}
+
+/// What kind of [`SendError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendFault {
+    /// The connection was closed before anything was written; the request comes back and may always be sent again.
+    Closed,
+    /// The connection was reset while the request was sent or the response awaited.
+    Reset,
+    /// The upstream said that it has not processed the request: a stream refused, or above the last that counts (HTTP/2).
+    Unprocessed,
+    /// The upstream gave up this exchange and nothing else (HTTP/2).
+    StreamReset,
+    /// The connection ended before the head of the response did.
+    Incomplete,
+    /// What came is not an HTTP response.
+    Malformed,
+    /// The request's own body failed: the client's fault, not the upstream's.
+    RequestBody,
+    /// The client sent nothing more of the request's body for too long.
+    RequestStalled,
+    /// Anything else.
+    Other,
+}
+
+impl SendError {
+    pub(super) fn new(
+        request: Option<Box<Request<RequestBody>>>,
+        source: hyper::Error,
+        reused: bool,
+    ) -> SendError {
+        SendError {
+            fault: SendFault::of(&source, request.is_some()),
+            reused,
+            request,
+            source,
+        }
+    }
+
+    /// Whether the upstream has said that it did nothing for the request: then any request may be sent again (RFC 9113
+    /// sections 6.8 and 8.7).
+    pub fn is_unprocessed(&self) -> bool {
+        matches!(self.fault, SendFault::Closed | SendFault::Unprocessed)
+    }
+
+    /// Whether the upstream may have closed an idle connection just as it was used again, having seen nothing of the
+    /// request. A proxy may then repeat the request if its method is idempotent (RFC 9110 section 9.2.2) and it had no
+    /// body, on a new connection.
+    pub fn may_be_idle_close(&self) -> bool {
+        self.reused && matches!(self.fault, SendFault::Reset | SendFault::Incomplete)
+    }
+
+    /// The error's name in a `Proxy-Status` field (RFC 9209 section 2.3).
+    pub fn proxy_status(&self) -> &'static str {
+        match self.fault {
+            SendFault::Closed | SendFault::Reset | SendFault::Unprocessed => {
+                "connection_terminated"
+            }
+            SendFault::StreamReset => "http_response_incomplete",
+            SendFault::Incomplete => "http_response_incomplete",
+            SendFault::Malformed => "http_protocol_error",
+            SendFault::RequestBody | SendFault::RequestStalled => "http_request_error",
+            SendFault::Other => "proxy_internal_error",
+        }
+    }
+}
+
+impl SendFault {
+    fn of(error: &hyper::Error, given_back: bool) -> SendFault {
+        if given_back {
+            SendFault::Closed
+        } else if let Some(fault) = of_http2(error) {
+            fault
+        } else if error.is_incomplete_message() {
+            SendFault::Incomplete
+        } else if error.is_parse() {
+            SendFault::Malformed
+        } else if error.is_user() {
+            match body_error(error) {
+                Some(BodyError::Idle(_)) => SendFault::RequestStalled,
+                _ => SendFault::RequestBody,
+            }
+        } else {
+            match io_kind(error) {
+                Some(
+                    io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::NotConnected,
+                ) => SendFault::Reset,
+                Some(io::ErrorKind::UnexpectedEof) => SendFault::Incomplete,
+                _ => SendFault::Other,
+            }
+        }
+    }
+}
+
+/// What an error of HTTP/2 means; `None` for others, and for sockets that failed under it.
+fn of_http2(error: &hyper::Error) -> Option<SendFault> {
+    let cause = std::error::Error::source(error)?;
+    let error = cause.downcast_ref::<h2::Error>()?;
+    if error.is_io() {
+        return None;
+    }
+    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    Some(match error.is_remote() {
+        true if refused || error.is_go_away() => SendFault::Unprocessed,
+        true => SendFault::StreamReset,
+        // We reset it, since its body failed or what came was no HTTP/2.
+        false => SendFault::Malformed,
+    })
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.fault {
+            SendFault::Closed => "the connection closed before the request was sent",
+            SendFault::Unprocessed => "the upstream refused the request unseen",
+            SendFault::StreamReset => "the upstream gave the exchange up",
+            SendFault::Reset => "the connection was reset",
+            SendFault::Incomplete => "the connection closed before the response was complete",
+            SendFault::Malformed => "the response is not HTTP",
+            SendFault::RequestBody => "the request's body failed",
+            SendFault::RequestStalled => "the request's body stalled",
+            SendFault::Other => "the exchange failed",
+        };
+        write!(f, "{what}: {}", self.source)
+    }
+}
+
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}

@@ -1,0 +1,44 @@
+//! What a pool may keep and how long it waits.
+
+use std::time::Duration;
+
+/// Limits of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// How long a connection may wait for its next request. Below the upstream's own limit, or requests race its
+    /// close: gunicorn's is 2 s.
+    pub idle: Duration,
+    /// How long connecting may take, resolution apart; and TLS, as long again.
+    pub connect_timeout: Duration,
+    /// Idle connections kept per upstream; the oldest go first.
+    pub max_idle: usize,
+    /// Connections in use at once per upstream; `None`: any number. A change applies to upstreams not seen yet.
+    pub max_in_use: Option<usize>,
+    /// How long a request waits for one of these.
+    pub max_wait: Duration,
+    /// Bytes of a response's head.
+    pub max_head_bytes: usize,
+}
+
+impl PoolLimits {
+    /// Defaults towards the app: next door, and not to be kept waiting.
+    pub fn app() -> PoolLimits {
+        PoolLimits {
+            idle: Duration::from_millis(1500),
+            connect_timeout: Duration::from_secs(1),
+            max_idle: 256,
+            max_in_use: None,
+            max_wait: Duration::from_secs(5),
+            max_head_bytes: 32 * 1024,
+        }
+    }
+
+    /// Defaults towards other services.
+    pub fn outbound() -> PoolLimits {
+        PoolLimits {
+            idle: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            ..PoolLimits::app()
+        }
+    }
+}

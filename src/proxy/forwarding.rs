@@ -239,18 +239,22 @@ pub fn to_origin_form<B>(request: &mut Request<B>) {
     }
 }
 
-/// A length without leading zeros, which some take for octal. The framing that hyper writes anew is this field.
+/// A length as one number without leading zeros, which some take for octal; an upstream's list of equal ones is one
+/// (RFC 9110 section 8.6). The framing that hyper writes anew is this field.
 fn canonical_length(headers: &mut HeaderMap) {
     let Some(length) = headers.get_mut(header::CONTENT_LENGTH) else {
         return;
     };
-    if let [b'0', _, ..] = length.as_bytes()
-        && let Some(number) = length
-            .to_str()
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
+    let bytes = length.as_bytes();
+    if !(matches!(bytes, [b'0', _, ..]) || bytes.contains(&b',')) {
+        return;
+    }
+    let text = length.to_str().unwrap_or_default();
+    let mut numbers = text.split(',').map(|one| one.trim().parse::<u64>().ok());
+    if let Some(Some(first)) = numbers.next()
+        && numbers.all(|other| other == Some(first))
     {
-        *length = HeaderValue::from(number);
+        *length = HeaderValue::from(first);
     }
 }
 

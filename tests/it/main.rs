@@ -16,6 +16,7 @@ mod joins;
 mod outbound;
 mod proxy;
 mod reload;
+mod responses;
 mod routing;
 mod shim;
 mod smuggling;

@@ -7,6 +7,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod bench;
+pub(crate) mod blocks;
 mod bytes;
 mod matrix;
 pub(crate) mod strict;

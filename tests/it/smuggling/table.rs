@@ -1,6 +1,7 @@
 //! The rows of `http1.txt`.
 
 use super::bench::{Bench, Case, Outcome, Side};
+use super::blocks::{self, expand};
 use super::strict::latin;
 
 const ROWS: &str = include_str!("http1.txt");
@@ -22,29 +23,14 @@ struct Row {
 }
 
 fn rows() -> Vec<Row> {
-    let mut rows: Vec<Row> = Vec::new();
-    for line in ROWS.lines() {
-        if let Some(name) = line.strip_prefix("= ") {
-            rows.push(Row {
-                name: name.to_owned(),
-                sides: Vec::new(),
-                bytes: String::new(),
-            });
-            continue;
-        }
-        let Some(row) = rows.last_mut() else { continue };
-        if line.starts_with('#') {
-            continue;
-        }
-        match line.strip_prefix("-> ") {
-            Some(wanted) => row.sides.extend(sides(wanted)),
-            None => match line.strip_suffix('\\') {
-                Some(line) if !line.ends_with('\\') => row.bytes.push_str(line),
-                _ => row.bytes.push_str(&format!("{line}\\r\\n")),
-            },
-        }
-    }
-    rows
+    let blocks = blocks::read(ROWS).into_iter();
+    blocks
+        .map(|block| Row {
+            sides: block.wanted.iter().flat_map(|text| sides(text)).collect(),
+            name: block.name,
+            bytes: block.text,
+        })
+        .collect()
 }
 
 fn sides(text: &str) -> Vec<(Side, Wanted)> {
@@ -72,41 +58,6 @@ fn sides(text: &str) -> Vec<(Side, Wanted)> {
         .into_iter()
         .map(|side| (side, wanted.clone()))
         .collect()
-}
-
-/// Placeholders and escapes, to bytes.
-fn expand(text: &str, row: &str, app: &str) -> Vec<u8> {
-    let mut text = text.replace("{row}", row).replace("{app}", app);
-    while let Some(at) = text.find("{x*").or(text.find("{fields*")) {
-        let end = at + text[at..].find('}').unwrap();
-        let (what, count) = text[at + 1..end].split_once('*').unwrap();
-        let count: usize = count.parse().unwrap();
-        let many = match what {
-            "x" => "x".repeat(count),
-            _ => (0..count).map(|n| format!("X-{n}: {n}\\r\\n")).collect(),
-        };
-        text.replace_range(at..=end, &many);
-    }
-    let (mut bytes, mut rest) = (Vec::new(), text.chars());
-    while let Some(character) = rest.next() {
-        let byte = match character {
-            '\\' => match rest.next().unwrap() {
-                'r' => b'\r',
-                'n' => b'\n',
-                't' => b'\t',
-                '0' => 0,
-                '\\' => b'\\',
-                'x' => {
-                    let digits: String = rest.by_ref().take(2).collect();
-                    u8::from_str_radix(&digits, 16).unwrap()
-                }
-                other => panic!("there is no escape {other:?} in {row}"),
-            },
-            plain => u8::try_from(plain).unwrap(),
-        };
-        bytes.push(byte);
-    }
-    bytes
 }
 
 /// What is wrong with the outcome of a row.

@@ -20,7 +20,7 @@ const RECENT: Nanos = Duration::from_millis(50).as_nanos() as Nanos;
 /// What a slewed clock can be off in that time, and more.
 const SLEW: Nanos = Duration::from_micros(50).as_nanos() as Nanos;
 
-/// A moment that `stamp` was not after, given both clocks as they are now. For a stamp of just now it is the kernel's
+/// A moment that `stamp` was not after, given both clocks as they are now, `realtime` read first. For a stamp of just now it is the kernel's
 /// time; else the time it was read at.
 pub(super) fn just_passed(stamp: Stamp, now: Nanos, realtime: Nanos) -> Nanos {
     let read = stamp.monotonic_ns.min(now);

@@ -47,10 +47,11 @@ impl Presence {
     /// A worker often starts its next request before hopspan gets to see that it answered the last one. Knowing when
     /// the kernel had the answer tells the two apart, so that the next one's calls can be joined.
     pub fn finished(mut self, received: Option<Stamp>) {
+        // In this order: where the thread is interrupted between the two, the end seems later than it was, never
+        // earlier.
+        let realtime = process::realtime();
         let now = process::monotonic();
-        let ended = received.map_or(now, |stamp| {
-            clock::just_passed(stamp, now, process::realtime())
-        });
+        let ended = received.map_or(now, |stamp| clock::just_passed(stamp, now, realtime));
         self.leave(ended);
     }
 

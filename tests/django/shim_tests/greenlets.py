@@ -9,11 +9,13 @@ import sys  # noqa: E402
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import itertools  # noqa: E402
 import queue  # noqa: E402
 import threading  # noqa: E402
 from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 
 import gevent  # noqa: E402
+import gevent.lock  # noqa: E402
 import gevent.pool  # noqa: E402
 import gevent.queue  # noqa: E402
 import gevent.threadpool  # noqa: E402
@@ -99,14 +101,14 @@ def main():
         check("keep-alive", tokens_of(url), [[token], []])
 
     # A greenlet that outlives its request, and what it spawns.
-    url, token, go = new_url(), new_token(), gevent.event.Event()
+    url, token, go = new_url(), new_token(), gevent.lock.Semaphore(0)
     late = []
 
     def spawn_late():
-        late.append(gevent.spawn(lambda: (go.wait(), gevent.spawn(by_requests, url).join())))
+        late.append(gevent.spawn(lambda: (go.acquire(), gevent.spawn(by_requests, url).join())))
 
     gevent.spawn(in_a_request, token, spawn_late).join()
-    go.set()
+    go.release()
     gevent.joinall(late, raise_error=True)
     check("late", tokens_of(url), [[token + ";ended"]])
 
@@ -128,32 +130,76 @@ def main():
         holder.join()
     check("a shared pool", tokens_of(url), [[first], [second], []])
     orders_of_others(new_url())
+    a_daemon_spawns(new_url())
     print("ok")
 
 
 def orders_of_others(url):
     """A worker that a request started loses it with the first order that is not that request's own."""
     kinds = [queue.Queue, queue.SimpleQueue, gevent.queue.Queue, gevent.queue.PriorityQueue, gevent.queue.JoinableQueue]
-    for kind in kinds:
-        for starting in (gevent.spawn, lambda work: threading.Thread(target=work).start()):
-            first, second, orders, done = new_token(), new_token(), kind(), gevent.queue.Queue()
+    starters = (gevent.spawn, lambda work: threading.Thread(target=work).start())
+    callers = (by_requests, lambda url: gevent.spawn(by_requests, url).join())
+    for kind, start, call in itertools.product(kinds, starters, callers):
+        seen = worker(kind(), start, call, url)
+        assert seen == [True, False, False], (kind, start, call, seen)
+    for start, call in itertools.product(starters, callers):
+        seen = worker(Told(), start, call, url)
+        assert seen == [True, False, False], (start, call, seen)
 
-            def work():
-                for _ in range(3):
-                    orders.get()
-                    by_requests(url)
-                    done.put(1)
 
-            def own():
-                starting(work)
-                orders.put(1)
-                done.get()
-                gevent.spawn(in_a_request, second, lambda: (orders.put(2), done.get())).join()
-                orders.put(3)
-                done.get()
+class Told:
+    """Orders in a list, and an event that there are some."""
 
-            gevent.spawn(in_a_request, first, own).join()
-            check(kind.__module__ + kind.__name__, tokens_of(url), [[first], [], []])
+    def __init__(self):
+        self.orders, self.some = [], threading.Event()
+
+    def put(self, order):
+        self.orders.append(order)
+        self.some.set()
+
+    def get(self):
+        self.some.wait()
+        self.some.clear()
+        return self.orders.pop()
+
+
+def worker(orders, start, call, url):
+    """Whether a worker's calls are joined: for the request that started it, for another, for that one again."""
+    first, second, done = new_token(), new_token(), gevent.queue.Queue()
+
+    def work():
+        for _ in range(3):
+            orders.get()
+            call(url)
+            done.put(1)
+
+    def own():
+        start(work)
+        orders.put(1)
+        done.get()
+        gevent.spawn(in_a_request, second, lambda: (orders.put(2), done.get())).join()
+        orders.put(3)
+        done.get()
+
+    gevent.spawn(in_a_request, first, own).join()
+    seen = tokens_of(url)
+    assert all(tokens in ([], [first]) for tokens in seen), seen
+    return [tokens == [first] for tokens in seen]
+
+
+def a_daemon_spawns(url):
+    """What works for nobody starts nothing that works for somebody."""
+
+    def work():
+        gevent.spawn(by_requests, url).join()
+
+    def start():
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join()
+
+    gevent.spawn(in_a_request, new_token(), start).join()
+    check("a daemon's greenlet", tokens_of(url), [[]])
 
 
 if __name__ == "__main__":

@@ -125,11 +125,12 @@ class Threads(unittest.TestCase):
         self.assertEqual(self.seen(), [[self.token]])
 
     def test_a_thread_that_outlives_its_request_says_so(self):
-        go = threading.Event()
-        thread = threading.Thread(target=lambda: (go.wait(), self.call()))
+        go = threading.Lock()
+        go.acquire()
+        thread = threading.Thread(target=lambda: (go.acquire(), self.call()))
         with serving(self.token):
             thread.start()
-        go.set()
+        go.release()
         thread.join()
         self.assertEqual(self.seen(), [[self.token + ";ended"]])
 
@@ -321,11 +322,36 @@ class Orders(unittest.TestCase):
                 thread.join()
             self.assertEqual(tokens_of(self.url), [[]])
 
+    def test_an_event_is_an_order_of_whoever_set_it(self):
+        from hopspan_shim import cause
+
+        for setter, expected in ((self.token, [self.token]), (None, []), (new_token(), [])):
+            told = threading.Event()
+            with serving(self.token) as request:
+                thread = threading.Thread(target=lambda: (told.wait(), by_requests(self.url)))
+                thread.start()
+                former = cause.use(request if setter == self.token else None)
+                if setter is None or setter == self.token:
+                    told.set()
+                else:
+                    with serving(setter):
+                        told.set()
+                cause.put_back(former)
+                thread.join()
+            self.assertEqual(tokens_of(self.url), [expected])
+
+    def test_an_event_that_did_not_come_is_no_order(self):
+        with serving(self.token):
+            run_thread(threading.Thread(target=lambda: (threading.Event().wait(0.001), by_requests(self.url))))
+        self.assertEqual(tokens_of(self.url), [[self.token]])
+
     def test_the_request_itself_may_wait_for_anything(self):
-        answers, filled = queue.Queue(), threading.Condition()
+        answers, filled, told = queue.Queue(), threading.Condition(), threading.Event()
         answers.put("from nobody")
+        told.set()
         with serving(self.token):
             answers.get()
+            told.wait()
             with filled:
                 filled.wait(0)
             by_requests(self.url)

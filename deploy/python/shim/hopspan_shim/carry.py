@@ -13,9 +13,11 @@ So these work for nobody:
 And what works for a request stops to as soon as it takes orders from elsewhere:
 
 * an item of a queue into which not all came from that same request (LIFO queues are pools of connections: not orders);
+* an event that was set, and not by that same request;
 * a thread that waits on a condition in code of its own, which is a hand-made queue.
 
-What is not seen: a worker that takes its orders from anything else and is woken by an event.
+What is not seen: a worker that looks for its orders by itself from time to time, or is woken by a lock, a socket, or
+asyncio's events.
 """
 
 import os
@@ -26,8 +28,9 @@ from .hooks import replace, trouble
 
 ATTRIBUTE = "_hopspan_request"
 DAEMON = "_hopspan_daemon"
-#: Modules whose waits on conditions say nothing: they wait for what they, or the queue rule, account for.
+#: Modules whose waits say nothing: they wait for what they, or the queue rule, account for, or for a connection.
 _PLUMBING = ("threading", "queue", "concurrent.futures._base", "concurrent.futures.thread", "multiprocessing.pool")
+_PLUMBING += ("httpcore._synchronization",)
 #: Where the code of a request begins: what is below on the stack is the server's. Filled by hooks of these modules.
 _BEGINNINGS = {inbound.__file__}
 
@@ -35,7 +38,7 @@ _BEGINNINGS = {inbound.__file__}
 def forget_in_forks():
     register = getattr(os, "register_at_fork", None)
     if register is not None:
-        register(after_in_child=lambda: cause.use(None))
+        register(after_in_child=cause.lose)
 
 
 def starting():
@@ -90,8 +93,10 @@ def bootstrap_inner(original):
     def _bootstrap_inner(self, *args, **kwargs):
         try:
             request = vars(self).pop(ATTRIBUTE, None)
-            # Also None, said aloud: a greenlet that plays a thread must not ask its spawner.
-            cause.use(None if request is None else cause.Handed(request, thread=True))
+            if request is None:
+                cause.lose()  # said aloud: a greenlet that plays a thread must not ask its spawner
+            else:
+                cause.use(cause.Handed(request, thread=True))
         except Exception:
             trouble("a new thread")
         return original(self, *args, **kwargs)
@@ -108,7 +113,7 @@ def wait(original):
                 if caller.f_code.co_name == "wait_for":
                     caller = caller.f_back
                 if caller.f_globals.get("__name__") not in _PLUMBING:
-                    cause.use(None)
+                    cause.lose()
         except Exception:
             trouble("waiting on a condition")
         return original(self, *args, **kwargs)
@@ -123,6 +128,8 @@ def threading(module):
         module.Thread.daemon = daemon(module.Thread.daemon)
     replace(module.Thread, "_bootstrap_inner", bootstrap_inner)
     replace(module.Condition, "wait", wait)
+    replace(module.Event, "set", put)
+    replace(module.Event, "wait", told)
 
 
 # Pools
@@ -190,10 +197,19 @@ def thread_pool(module):
             setattr(pool, name, hand_over(getattr(pool, name)))
 
 
-# Queues
+# Orders
+
+
+def order(place):
+    """Something was taken from there. Whoever took it works for its request no more, if not all there is from it."""
+    handed = cause.handed()
+    if handed is not None and vars(place).get(ATTRIBUTE) is not handed.request:
+        cause.lose()
 
 
 def put(original):
+    """For what puts an order somewhere: notes whose are there."""
+
     def put(self, *args, **kwargs):
         try:
             request = cause.current()
@@ -211,10 +227,8 @@ def get(original):
     def get(self, *args, **kwargs):
         item = original(self, *args, **kwargs)
         try:
-            handed = cause.handed()
-            if handed is not None and type(self).__name__ != "LifoQueue":
-                if vars(self).get(ATTRIBUTE) is not handed.request:
-                    cause.use(None)
+            if type(self).__name__ != "LifoQueue":
+                order(self)
         except Exception:
             trouble("a queue")
         return item
@@ -222,41 +236,59 @@ def get(original):
     return get
 
 
+def told(original):
+    """For the wait on an event, which says whether it is set."""
+
+    def wait(self, *args, **kwargs):
+        is_set = original(self, *args, **kwargs)
+        try:
+            if is_set and sys._getframe(1).f_globals.get("__name__") not in _PLUMBING:
+                order(self)
+        except Exception:
+            trouble("an event")
+        return is_set
+
+    return wait
+
+
+_QUEUE = (("put", put), ("get", get))
+_EVENT = (("set", put), ("wait", told))
+
+
 def queue(module):
-    replace(module.Queue, "put", put)
-    replace(module.Queue, "get", get)
-    stand_in(module, "SimpleQueue")
+    for name, make in _QUEUE:
+        replace(module.Queue, name, make)
+    stand_in(module, ("SimpleQueue",), _QUEUE)
 
 
-def stand_in(module, *names):
+def stand_in(module, names, methods):
     """Classes written in C take no new methods: a subclass stands in the place of each, under its name."""
     made = {}
     for name in names:
         original = vars(module).get(name)
-        if not isinstance(original, type) or hasattr(original.put, "__hopspan__"):
+        if not isinstance(original, type) or hasattr(getattr(original, methods[0][0]), "__hopspan__"):
             continue
         if original not in made:
             try:
-                made[original] = subclass(original, made)
+                made[original] = subclass(original, made, methods)
             except TypeError:  # final, as gevent's UnboundQueue is
                 continue
         setattr(module, name, made[original])
 
 
-def subclass(original, made):
+def subclass(original, made, methods):
     """As the originals are subclasses of each other, so are those that stand in for them."""
     bases = (original, *[made[base] for base in original.__mro__ if base in made][:1])
     same = {key: getattr(original, key) for key in ("__module__", "__qualname__", "__doc__")}
     stand = type(original.__name__, bases, same)
-    for method, make in (("put", put), ("get", get)):
-        setattr(stand, method, make(getattr(original, method)))
-        getattr(stand, method).__hopspan__ = True
+    for name, make in methods:
+        setattr(stand, name, make(getattr(original, name)))
+        getattr(stand, name).__hopspan__ = True
     return stand
 
 
-def gevent_queue(module):
-    """Since 25.4 these also stand for those of `queue`, once it is monkey-patched."""
-    stand_in(module, "SimpleQueue", "Queue", "UnboundQueue", "JoinableQueue", "PriorityQueue", "LifoQueue", "Channel")
+#: Since 25.4 these also stand for those of `queue`, once it is monkey-patched.
+_GEVENT = ("SimpleQueue", "Queue", "UnboundQueue", "JoinableQueue", "PriorityQueue", "LifoQueue", "Channel")
 
 
 def asyncio_queue(module):
@@ -267,7 +299,8 @@ def asyncio_queue(module):
 HOOKS = {
     "threading": threading,
     "queue": queue,
-    "gevent.queue": gevent_queue,
+    "gevent.queue": lambda module: stand_in(module, _GEVENT, _QUEUE),
+    "gevent.event": lambda module: stand_in(module, ("Event",), _EVENT),
     "asyncio.queues": asyncio_queue,
     "concurrent.futures.thread": lambda module: replace(module.ThreadPoolExecutor, "submit", hand_over),
     "multiprocessing.pool": thread_pool,

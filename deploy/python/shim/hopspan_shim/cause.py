@@ -74,6 +74,17 @@ def use(value):
     return _current.set(value)
 
 
+def lose():
+    """The running code works for nobody from now on, and neither does what it starts."""
+    _current.set(None)
+    if _getcurrent is None:
+        return
+    greenlet = _getcurrent()
+    tree = getattr(greenlet, "spawn_tree_locals", None)
+    if tree and KEY in tree:  # shared with the other greenlets of the request: it is not changed
+        greenlet.spawn_tree_locals = {key: value for key, value in tree.items() if key != KEY}
+
+
 def put_back(former):
     _current.reset(former)
 

@@ -3,6 +3,8 @@
 //!
 //! GET never changes state. Both are handed what they show by [`crate::sidecar`]; they know nothing of hops.
 
+pub mod client;
+
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};

@@ -22,7 +22,7 @@ Examples:
   hopspan run --app 127.0.0.1:8000 --view -- gunicorn shop.wsgi    start the app traced, with a viewer
   hopspan trace --errors                                           read the newest failing trace
 
-Exit codes: 0 ok, 1 failed, 2 usage; `run -- COMMAND` passes the command's code on.";
+Exit codes: 0 ok, 1 failed, 2 usage, 3 findings of `doctor --fail-on`; `run -- COMMAND` passes the command's code on.";
 
 /// Traces services nobody instrumented: a sidecar proxy that makes the spans and proves the joins.
 #[derive(Parser)]
@@ -56,6 +56,8 @@ pub enum Command {
         #[arg(long, default_value = "0s", value_parser = duration)]
         wait: std::time::Duration,
     },
+    /// What works here, what does not, why, and what would change it: of a running sidecar, or of this host.
+    Doctor(DoctorArgs),
     /// What a code (as HOP114) means and what to do; without one, the list of all codes.
     Explain {
         /// A code, its digits, or a `hopspan.unlinked.reason`.
@@ -109,6 +111,53 @@ pub struct RunArgs {
     /// Start this command as hopspan's child, with HTTP_PROXY set (wrap mode).
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// `hopspan doctor`
+#[derive(Args)]
+pub struct DoctorArgs {
+    /// The config file that the sidecar has, or would have.
+    #[arg(short, long, env = "HOPSPAN_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The sidecar's admin listener [default: as configured, 127.0.0.1:9465].
+    #[arg(long, env = "HOPSPAN_ADMIN")]
+    pub admin: Option<Address>,
+    /// Where the app listens, where no sidecar runs that knows.
+    #[arg(long, env = "HOPSPAN_APP")]
+    pub app: Option<Address>,
+    /// How to say it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Exit with 3 if something is as bad as this, or worse.
+    #[arg(long, value_name = "MARK")]
+    pub fail_on: Option<FailOn>,
+    /// Wait so long for the sidecar to be ready and the app to accept connections.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    pub wait: std::time::Duration,
+    /// When to use colour.
+    #[arg(long, value_enum, default_value_t)]
+    pub color: When,
+}
+
+/// `hopspan doctor -o`
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// Everything, by group.
+    #[default]
+    Table,
+    /// One JSON document (config/doctor.schema.json).
+    Json,
+    /// What is wrong, a line each.
+    Short,
+}
+
+/// `hopspan doctor --fail-on`
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FailOn {
+    /// Something is lost that need not be.
+    Warn,
+    /// Something does not work.
+    Error,
 }
 
 /// `hopspan view`

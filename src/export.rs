@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use ledger::{Dropped, Ledger, Status};
-pub use probe::{Reach, reach, try_out};
+pub use probe::{Reach, endpoint, reach, try_out};
 pub use queue::Queue;
 pub use worker::{Flushed, Worker};
 

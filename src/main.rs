@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Trace(args) => cli::view::trace(args),
         Command::Reload(args) => cli::ask::reload(&args.admin),
         Command::Drain { admin, wait } => cli::ask::drain(&admin.admin, wait),
+        Command::Doctor(args) => cli::doctor::doctor(args),
         Command::Explain { code } => cli::doctor::explain(code),
         Command::Health { status } => cli::ask::health(&status),
     }

@@ -3,16 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bytes::Bytes;
+use hopspan::admin::client::{self, Unanswered};
 use hopspan::config::Address;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use http::{Method, StatusCode};
 
 /// Longest wait for an answer; a sidecar answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Largest answer that is read.
-const MAX_ANSWER: usize = 1 << 20;
 
 /// `hopspan reload`: 0 only when the new generation serves.
 pub fn reload(admin: &Address) -> ExitCode {
@@ -54,7 +50,7 @@ pub fn health(status: &Address) -> ExitCode {
 
 fn finish(
     address: &Address,
-    answer: Result<(StatusCode, String), String>,
+    answer: Result<(StatusCode, String), Unanswered>,
     good: impl FnOnce(&str),
 ) -> ExitCode {
     match answer {
@@ -75,49 +71,10 @@ fn finish(
     }
 }
 
-/// One request to a running sidecar: status and text, or what went wrong in words.
-fn ask(method: Method, address: &Address, path: &str) -> Result<(StatusCode, String), String> {
+fn ask(method: Method, address: &Address, path: &str) -> Result<(StatusCode, String), Unanswered> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, exchange(method, address, path))
-            .await
-            .map_err(|_| format!("timed out after {} s", PATIENCE.as_secs()))?
-    })
-}
-
-pub async fn exchange(
-    method: Method,
-    address: &Address,
-    path: &str,
-) -> Result<(StatusCode, String), String> {
-    let name = address.to_string();
-    let stream = tokio::net::TcpStream::connect(&name)
-        .await
-        .map_err(|error| error.to_string())?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
-    tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::HOST, name)
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| error.to_string())?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER)
-        .collect()
-        .await
-        .map_err(|error| error.to_string())?;
-    Ok((
-        status,
-        String::from_utf8_lossy(&body.to_bytes()).into_owned(),
-    ))
+        .map_err(|error| Unanswered::Failed(error.to_string()))?;
+    runtime.block_on(client::ask(method, address, path, PATIENCE))
 }

@@ -3,8 +3,81 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use hopspan::doctor::explain;
+use hopspan::config::Config;
+use hopspan::config::otel_env::OtelEnv;
+use hopspan::doctor::report::{Mark, Report};
+use hopspan::doctor::{self, Options, explain, table};
 use hopspan::telemetry::Code;
+
+use super::{DoctorArgs, FailOn, Output, When};
+
+/// `--fail-on` found something.
+const FINDINGS: u8 = 3;
+
+/// `hopspan doctor`: 0 whatever it finds, 3 with `--fail-on`, 1 if it cannot look.
+pub fn doctor(args: DoctorArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let looked = runtime
+        .map_err(|error| error.to_string())
+        .map(|runtime| runtime.block_on(doctor::examine(&options(&args))));
+    let report = match looked {
+        Ok(report) => report,
+        Err(why) => {
+            eprintln!("hopspan: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    tell(&report, args.output, args.color);
+    let limit = args.fail_on.map(|limit| match limit {
+        FailOn::Warn => Mark::Warn,
+        FailOn::Error => Mark::Error,
+    });
+    match limit {
+        Some(limit) if report.has(limit) => ExitCode::from(FINDINGS),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// As the sidecar that would be started in this environment reads its settings.
+fn options(args: &DoctorArgs) -> Options {
+    let mut environment = Vec::new();
+    let env = OtelEnv::read(|name| std::env::var(name).ok()).unwrap_or_else(|errors| {
+        environment.extend(errors.into_iter().map(|error| (true, error)));
+        OtelEnv::default()
+    });
+    environment.extend(env.warnings.iter().map(|warning| (false, warning.clone())));
+    let app = args.app.clone();
+    let overlay = move |config: &mut Config| {
+        if let Some(app) = &app {
+            config.inbound.app = vec![app.clone()];
+        }
+        config.overlay(&env);
+    };
+    Options {
+        admin: args.admin.clone(),
+        app: args.app.clone(),
+        config: args.config.clone(),
+        overlay: Box::new(overlay),
+        environment,
+        wait: args.wait,
+    }
+}
+
+fn tell(report: &Report, output: Output, color: When) {
+    let color = match color {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => super::colors(&std::io::stdout()),
+    };
+    print(&match output {
+        Output::Table => table::table(report, color),
+        Output::Short => table::short(report, color),
+        // A report is plain data: this cannot fail.
+        Output::Json => serde_json::to_string_pretty(report).unwrap_or_default() + "\n",
+    });
+}
 
 /// `hopspan explain`: a code's page, or the list of all.
 pub fn explain(code: Option<Code>) -> ExitCode {

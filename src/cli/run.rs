@@ -106,7 +106,7 @@ fn options(
     let env = OtelEnv::read(|name| std::env::var(name).ok())
         .map_err(|errors| errors.join("\nhopspan: "))?;
     for warning in &env.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(code = %Code::OtelEnvironment, "{warning}");
     }
     let flags = Flags::from(args);
     let overlay = move |config: &mut Config| {

@@ -75,6 +75,7 @@ pub fn page(code: Code) -> &'static str {
         Code::NeedsRestart => include_str!("pages/HOP193.txt"),
         Code::ConfigSubPath => include_str!("pages/HOP194.txt"),
         Code::DoorsOpen => include_str!("pages/HOP195.txt"),
+        Code::OtelEnvironment => include_str!("pages/HOP196.txt"),
         Code::ManifestUnreadable => include_str!("pages/HOP201.txt"),
         Code::ManifestNoSidecar => include_str!("pages/HOP202.txt"),
         Code::ManifestPidNamespace => include_str!("pages/HOP203.txt"),

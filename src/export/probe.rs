@@ -1,7 +1,7 @@
 //! Whether the collector is there: a connection for the start line, an empty request for `doctor`. Neither waits longer
 //! than it is told to, and neither is part of exporting.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -18,7 +18,7 @@ const NOTHING: [u8; 2] = [0x0a, 0];
 pub enum Reach {
     /// Nothing is exported.
     Disabled,
-    /// It accepts connections ([`reach`]) or spans ([`try_out`]).
+    /// It accepts connections ([`fn@reach`]) or spans ([`try_out`]).
     Answers,
     /// It cannot be connected to, and why.
     Unreachable(String),
@@ -42,6 +42,14 @@ impl std::fmt::Display for Reach {
     }
 }
 
+/// Where spans would go, as shown to people; empty where the settings cannot work.
+pub fn endpoint(settings: &Export) -> String {
+    let endpoint = Endpoint::resolve(settings);
+    endpoint
+        .map(|endpoint| endpoint.shown())
+        .unwrap_or_default()
+}
+
 /// Whether connections (and TLS) to the collector succeed.
 pub async fn reach(settings: &Export, patience: Duration) -> Reach {
     if settings.disabled {
@@ -62,16 +70,18 @@ pub async fn reach(settings: &Export, patience: Duration) -> Reach {
 
 /// Whether the collector takes spans: an export request with none in it, which OTLP allows.
 pub async fn try_out(settings: &Export, patience: Duration) -> Reach {
+    let began = Instant::now();
     let reached = reach(settings, patience).await;
     if reached != Reach::Answers {
         return reached;
     }
+    let left = patience.saturating_sub(began.elapsed());
     let transport = Endpoint::resolve(settings).and_then(|end| Transport::new(settings, end));
     let mut transport = match transport {
         Ok(transport) => transport,
         Err(error) => return Reach::Wrong(error.to_string()),
     };
-    match transport.send(Bytes::from_static(&NOTHING), patience).await {
+    match transport.send(Bytes::from_static(&NOTHING), left).await {
         Ok(_) => Reach::Answers,
         Err(failure) if failure.reason == "timeout" => Reach::TimedOut,
         Err(failure) => Reach::Rejects(failure.detail),

@@ -98,6 +98,7 @@ codes! {
     NeedsRestart = 193, "settings in the file wait for a restart";
     ConfigSubPath = 194, "the config is mounted by subPath and never changes";
     DoorsOpen = 195, "the outbound or admin listener is open to other hosts";
+    OtelEnvironment = 196, "an OTEL_* variable is not understood";
 
     ManifestUnreadable = 201, "the manifest cannot be read";
     ManifestNoSidecar = 202, "no hopspan container is in the manifest";

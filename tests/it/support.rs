@@ -26,6 +26,7 @@ pub(crate) mod message;
 pub(crate) mod process;
 pub(crate) mod python;
 pub(crate) mod raw;
+pub(crate) mod schema;
 mod self_tests;
 pub(crate) mod sidecar;
 pub(crate) mod spans;

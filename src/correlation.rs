@@ -24,6 +24,8 @@ mod sock_diag;
 pub mod survey;
 mod thread;
 pub mod token;
+#[cfg(test)]
+mod toothless;
 mod unlinked;
 
 use std::collections::HashSet;

@@ -30,6 +30,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 mod parts;
 mod running;
 mod state;
+#[cfg(test)]
+mod toothless;
 
 use running::Serving;
 pub use running::{Running, Stopped};

@@ -17,20 +17,25 @@ use super::in_flight::{InFlight, Nanos};
 use super::kernel::Socket;
 use super::live::Live;
 use super::process;
-use super::serial::{Call, Look, Serial};
+use super::serial::{Call, Look, Pending, Serial};
 use super::unlinked::Unlinked;
 use crate::trace::Context;
 
-/// How long the caller is waited for to park, from the first look on.
+/// How long the caller is waited for to park, from the first look on, where it gets its turn on a CPU.
 const BUDGET: Duration = Duration::from_millis(3);
-/// From the question to the first look: passes only where the machine is so busy that no thread gets its turn.
+/// A caller that had less CPU time than this since the first look did not get its turn.
+const STARVED: Nanos = Duration::from_millis(2).as_nanos() as Nanos;
+/// From the question to the last look: passes only where the machine is so busy that no thread gets its turn.
 const TURN: Duration = Duration::from_millis(25);
 /// Bytes that came longer ago than this are not asked about: ended requests are remembered little longer.
 const STALE: Nanos = Duration::from_millis(200).as_nanos() as Nanos;
 /// Calls that may wait to be looked up.
 const QUEUE: usize = 256;
 /// Pauses between looks while the caller is not parked yet; the last one repeats.
-const PAUSES: [Nanos; 6] = [40_000, 60_000, 100_000, 200_000, 300_000, 500_000];
+const PAUSES: [Nanos; 12] = [
+    40_000, 60_000, 100_000, 200_000, 300_000, 500_000, 500_000, 500_000, 500_000, 500_000,
+    500_000, 1_000_000,
+];
 /// How often clocks are compared while nothing is asked.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -51,8 +56,10 @@ struct Job {
     socket: Option<Socket>,
     looks: usize,
     due: Nanos,
-    /// When the caller must have parked.
+    /// When to answer with what is known.
     give_up: Nanos,
+    /// CPU time that the caller's main thread had had when it was first seen to run.
+    ran: Option<Nanos>,
 }
 
 /// The way to the thread. The thread ends when this is dropped.
@@ -114,6 +121,7 @@ impl Engine {
             looks: 0,
             due: 0,
             give_up: 0,
+            ran: None,
         };
         match self.sender.try_send(Message::Call(Box::new(job))) {
             Ok(()) => {}
@@ -208,13 +216,41 @@ impl Worker {
                 let context = self.in_flight.context(claim.connection, claim.request);
                 Some(context.ok_or(Unlinked::NoInbound))
             }
-            Ok(Look::Again) => {
+            Ok(Look::Again(pending)) => {
                 let pause = PAUSES.get(job.looks).or(PAUSES.last());
                 job.looks += 1;
                 job.due = process::monotonic() + pause.copied().unwrap_or_default();
-                (job.due >= job.give_up).then_some(Err(Unlinked::NotParked))
+                self.patient(job, facts.deadline, pending).err().map(Err)
             }
         }
+    }
+
+    /// Whether to look again at `job.due`. A caller that gets no turn on a busy machine loses nothing by a wait: it
+    /// cannot go on either. One that has had its time and does not wait for the answer does something else.
+    fn patient(
+        &mut self,
+        job: &mut Job,
+        deadline: Nanos,
+        pending: Pending,
+    ) -> Result<(), Unlinked> {
+        let late = job.due >= job.give_up;
+        let reason = match pending {
+            Pending::Blocked => Unlinked::NotParked,
+            Pending::Unread(reason) => reason,
+            Pending::Running(id) => {
+                if late || job.ran.is_none() {
+                    let ran = self.serial.ran(&mut self.live, id);
+                    let before = *job.ran.get_or_insert(ran.unwrap_or_default());
+                    let starved = ran.is_some_and(|ran| ran < before + STARVED);
+                    if late && starved && job.due < deadline {
+                        job.give_up = deadline.min(job.due + BUDGET.as_nanos() as Nanos);
+                        return Ok(());
+                    }
+                }
+                Unlinked::NotParked
+            }
+        };
+        if late { Err(reason) } else { Ok(()) }
     }
 
     /// What the proof needs to know of the call's times.

@@ -120,6 +120,8 @@ pub(super) trait Kernel {
     fn sockets(&mut self, process: &Self::Process) -> Result<Vec<(Fd, Inode)>, Trouble>;
     /// Its children, of all its threads.
     fn children(&mut self, process: &Self::Process) -> Result<Vec<Pid>, Trouble>;
+    /// CPU time that its main thread has had.
+    fn ran(&mut self, process: &Self::Process) -> Result<Nanos, Trouble>;
     /// What its main thread does.
     fn main_thread(&mut self, process: &Self::Process) -> Result<Thread, Trouble>;
 }

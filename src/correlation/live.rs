@@ -158,6 +158,10 @@ impl Kernel for Live {
         })
     }
 
+    fn ran(&mut self, handle: &Handle) -> Result<Nanos, Trouble> {
+        handle.process.main_thread_cpu().map_err(trouble)
+    }
+
     fn main_thread(&mut self, handle: &Handle) -> Result<Thread, Trouble> {
         let process = &handle.process;
         let (number, arguments) = match process.syscall().map_err(trouble)? {

@@ -200,6 +200,16 @@ impl Process {
         parse_syscall(text).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
+    /// CPU time of the main thread in nanoseconds, where the kernel counts it (CONFIG_SCHED_INFO).
+    pub(super) fn main_thread_cpu(&self) -> io::Result<u64> {
+        let file = open_at(self.directory.as_raw_fd(), c"schedstat", 0)?;
+        let mut buffer = [0; 96];
+        let text = read_at_start(&file, &mut buffer)?;
+        let cpu = text.split_ascii_whitespace().next();
+        cpu.and_then(|cpu| cpu.parse().ok())
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
     /// Copies from its memory; `false` where that is not possible.
     ///
     /// This goes by the process's number: what was copied counts only if the process answers another question after.

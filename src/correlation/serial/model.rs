@@ -799,6 +799,12 @@ impl Kernel for Fake {
         Ok(children.map(|(pid, _)| *pid).collect())
     }
 
+    fn ran(&mut self, handle: &Handle) -> Result<Nanos, Trouble> {
+        let world = self.world();
+        world.process(handle)?;
+        Ok(world.now)
+    }
+
     fn main_thread(&mut self, handle: &Handle) -> Result<Thread, Trouble> {
         let world = self.world();
         let process = world.process(handle)?;

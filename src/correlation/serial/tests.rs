@@ -58,7 +58,7 @@ fn look_up(
     let mut first = None;
     for _ in 0..24 {
         match serial.look(kernel, &in_flight, call, &mut first) {
-            Ok(Look::Again) => world.borrow_mut().churn(),
+            Ok(Look::Again(_)) => world.borrow_mut().churn(),
             Ok(Look::Proven(claim)) => {
                 // As the engine does, unless the rule is off.
                 let still = in_flight.context(claim.connection, claim.request).is_some();

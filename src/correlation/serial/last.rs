@@ -1,0 +1,99 @@
+//! The last questions: no child holds the sockets, and at the end all of it holds still.
+
+use super::requests::alive;
+use super::{Call, Caller, Held, Rule, Serial};
+use crate::correlation::family::existed;
+use crate::correlation::in_flight::{Nanos, RequestView};
+use crate::correlation::inbound::unreadable;
+use crate::correlation::kernel::{Inode, Kernel, ProcessId, State, Trouble};
+use crate::correlation::unlinked::Unlinked;
+
+impl<K: Kernel> Serial<K> {
+    /// No process forked by the caller since holds either socket.
+    pub(super) fn no_heirs(
+        &mut self,
+        kernel: &mut K,
+        call: &Call,
+        caller: &Caller,
+        held: &Held<'_>,
+    ) -> Result<(), Unlinked> {
+        let since = call.accepted.min(held.accepted.since);
+        let inodes = [caller.socket.inode, held.accepted.inode];
+        let heirs = self.heirs(kernel, caller.id, since, inodes)?;
+        self.require(Rule::NoHeirs, !heirs, Unlinked::SharedSocket)
+    }
+
+    fn heirs(
+        &mut self,
+        kernel: &mut K,
+        id: ProcessId,
+        since: Nanos,
+        inodes: [Inode; 2],
+    ) -> Result<bool, Unlinked> {
+        let mut parents = vec![id];
+        while let Some(parent) = parents.pop() {
+            let member = self.family.member(parent);
+            let Some(member) = member else { continue };
+            let children = kernel.children(&member.handle).map_err(unreadable)?;
+            for pid in children {
+                let Some(child) = self.family.adopt(kernel, pid) else {
+                    continue; // ended
+                };
+                if existed(child, since) {
+                    continue;
+                }
+                match self.family.sockets(kernel, child) {
+                    Ok(sockets) if sockets.iter().any(|(_, inode)| inodes.contains(inode)) => {
+                        return Ok(true);
+                    }
+                    Ok(_) => parents.push(child),
+                    Err(Trouble::Gone) => {}
+                    Err(_) => return Ok(true),
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// At last: it waits for this call, holds this request and has read of it, and both sockets are the ones meant.
+    ///
+    /// The wait is asked for between two looks at the request's socket, so that both were so at one moment.
+    pub(super) fn still(
+        &mut self,
+        kernel: &mut K,
+        call: &Call,
+        caller: &Caller,
+        held: &Held<'_>,
+        request: &RequestView,
+    ) -> Result<(), Unlinked> {
+        let parked = self.pending(kernel, caller)?.is_none();
+        self.require(Rule::Still, parked, Unlinked::NotParked)?;
+        let connection = held.connection;
+        let inflow = kernel.inflow(connection.app, connection.local);
+        let (socket, inflow) = inflow.map_err(unreadable)?.ok_or(Unlinked::NoInbound)?;
+        let same = socket.state == State::Established
+            && (socket.inode, socket.cookie) == (held.accepted.inode, held.accepted.cookie);
+        let holds = self.family.held(kernel, caller.id, held.fd) == Ok(Some(held.accepted.inode));
+        self.require(Rule::Still, same && holds, Unlinked::NoInbound)?;
+        let read = match request.follows {
+            None => inflow.received > inflow.unread,
+            // Bytes that came after all before it were answered, and none of them waits.
+            Some(answered) => inflow.unread == 0 && inflow.last_since > answered,
+        };
+        self.require(Rule::Read, read, Unlinked::NotRead)?;
+        self.call_socket(kernel, call, &mut Some(caller.socket))?;
+        Ok(())
+    }
+
+    /// The request that the connection carries, if it can have caused the call.
+    pub(super) fn current(&self, call: &Call, held: &Held<'_>) -> Result<RequestView, Unlinked> {
+        let mut requests = held.connection.requests.iter().rev();
+        let request = requests.next().filter(|request| request.done.is_none());
+        let request = *request.ok_or(Unlinked::NoInbound)?;
+        let before = request.dispatched < call.earliest;
+        self.require(Rule::Before, before, Unlinked::NotRead)?;
+        let others = requests.any(|request| alive(call, request));
+        self.require(Rule::OneRequest, !others, Unlinked::SeveralRequests)?;
+        Ok(request)
+    }
+}

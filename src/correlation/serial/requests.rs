@@ -1,0 +1,186 @@
+//! Which request: the one connection of ours that the caller holds, with every other one accounted for.
+
+use std::time::Duration;
+
+use super::{Call, Caller, Held, Rule, Serial, Stop};
+use crate::correlation::family::existed;
+use crate::correlation::in_flight::{ConnectionView, InFlight, Nanos, RequestView};
+use crate::correlation::inbound::{Accepted, Known, Search, unreadable};
+use crate::correlation::kernel::{Inode, Kernel, ProcessId};
+use crate::correlation::unlinked::Unlinked;
+
+/// Requests that ended this little before the call's bytes came are taken for alive then.
+const SLACK: Nanos = Duration::from_micros(20).as_nanos() as Nanos;
+
+impl<K: Kernel> Serial<K> {
+    /// The one connection of ours that the caller holds, with every other accounted for.
+    pub(super) fn request<'a>(
+        &mut self,
+        kernel: &mut K,
+        in_flight: &InFlight,
+        call: &Call,
+        caller: &Caller,
+        connections: &'a [ConnectionView],
+    ) -> Result<Held<'a>, Stop> {
+        let known = self.account(kernel, in_flight, call, caller, connections)?;
+        let mut own_sockets = None;
+        let mut held: Option<Held<'a>> = None;
+        for (connection, known) in connections.iter().zip(known) {
+            let alive = connection.requests.iter().any(|r| alive(call, r));
+            let accepted = match known {
+                Known::Waiting => continue,
+                Known::Lost => {
+                    self.ended(call, connection, Unlinked::UnknownOwner)?;
+                    continue;
+                }
+                Known::Accepted(accepted) => accepted,
+            };
+            let Some((_, fd)) = accepted.owner.filter(|(id, _)| *id == caller.id) else {
+                let elsewhere =
+                    self.elsewhere(kernel, caller, &accepted, alive, &mut own_sockets)?;
+                self.require(Rule::OthersElsewhere, elsewhere, Unlinked::UnknownOwner)?;
+                continue;
+            };
+            let here = self
+                .family
+                .held(kernel, caller.id, fd)
+                .map_err(unreadable)?;
+            if here != Some(accepted.inode) {
+                // The caller has answered it and closed it, but so lately that the call may be its.
+                self.ended(call, connection, Unlinked::SeveralRequests)?;
+                continue;
+            }
+            if let Some(first) = &held {
+                let both = self.family.held(kernel, caller.id, first.fd);
+                if both == Ok(Some(first.accepted.inode)) {
+                    self.family.serves_several(caller.id);
+                }
+                self.require(Rule::OneRequest, false, Unlinked::SeveralRequests)?;
+            }
+            held = Some(Held {
+                connection,
+                accepted,
+                fd,
+            });
+        }
+        held.ok_or(Unlinked::NoInbound.into())
+    }
+
+    /// Whether the requests of a connection that the app has closed had ended when the call's bytes came.
+    fn ended(
+        &self,
+        call: &Call,
+        connection: &ConnectionView,
+        reason: Unlinked,
+    ) -> Result<(), Stop> {
+        let mut alive = connection.requests.iter().filter(|r| alive(call, r));
+        let unread = |request: &RequestView| request.done.is_none();
+        match alive.next() {
+            Some(request) if connection.open && unread(request) => self
+                .require(Rule::OthersElsewhere, false, reason)
+                .map_err(Stop::Unread),
+            other => Ok(self.require(Rule::OthersElsewhere, other.is_none(), reason)?),
+        }
+    }
+
+    /// What is known of every connection, the caller's own first: what this look learns of them serves later calls
+    /// even where this one is refused.
+    pub(super) fn account(
+        &mut self,
+        kernel: &mut K,
+        in_flight: &InFlight,
+        call: &Call,
+        caller: &Caller,
+        connections: &[ConnectionView],
+    ) -> Result<Vec<Known>, Unlinked> {
+        let (family, inbound) = (&mut self.family, &mut self.inbound);
+        inbound.keep(connections);
+        let mut known = inbound.learn(kernel, family, in_flight, connections)?;
+        let mut search = Search {
+            among: &[caller.id],
+            thorough: false,
+            deadline: call.deadline,
+        };
+        inbound.resolve(kernel, family, connections, &mut known, search)?;
+        if !known.iter().any(|known| known.is_of(caller.id)) {
+            search.thorough = true;
+            inbound.resolve(kernel, family, connections, &mut known, search)?;
+        }
+        let unsettled = |known: &[Known]| {
+            let mut all = connections.iter().zip(known);
+            all.any(|(connection, known)| {
+                known.is_unowned() && connection.requests.iter().any(|r| alive(call, r))
+            })
+        };
+        for thorough in [false, true] {
+            if !unsettled(&known) {
+                return Ok(known);
+            }
+            if thorough {
+                inbound.confirm(kernel, connections, &mut known)?;
+            }
+            let among = family.others(caller.id);
+            let search = Search {
+                among: &among,
+                thorough,
+                ..search
+            };
+            inbound.resolve(kernel, family, connections, &mut known, search)?;
+        }
+        if unsettled(&known) {
+            let among = family.grow(kernel);
+            let search = Search {
+                among: &among,
+                thorough: true,
+                ..search
+            };
+            inbound.resolve(kernel, family, connections, &mut known, search)?;
+        }
+        Ok(known)
+    }
+
+    /// Whether a connection that another process accepted, or an unknown one, is certainly not the caller's business.
+    fn elsewhere(
+        &mut self,
+        kernel: &mut K,
+        caller: &Caller,
+        accepted: &Accepted,
+        alive: bool,
+        own_sockets: &mut Option<Vec<Inode>>,
+    ) -> Result<bool, Unlinked> {
+        let owner = accepted.owner.map(|(id, _)| id);
+        // A caller older than the connection cannot have inherited it from the process that accepted it.
+        if owner.is_some() && existed(caller.id, accepted.since) {
+            return Ok(true);
+        }
+        if alive {
+            let siblings = owner.is_some_and(|owner| self.siblings(kernel, caller.id, owner));
+            self.require(Rule::Siblings, siblings, Unlinked::UnknownOwner)?;
+        }
+        if own_sockets.is_none() {
+            let sockets = self.family.sockets(kernel, caller.id).map_err(unreadable)?;
+            *own_sockets = Some(sockets.into_iter().map(|(_, inode)| inode).collect());
+        }
+        let holds = own_sockets
+            .iter()
+            .flatten()
+            .any(|inode| *inode == accepted.inode);
+        Ok(!holds)
+    }
+
+    /// Whether both live and neither forked the other, nor are they children of different processes.
+    fn siblings(&mut self, kernel: &mut K, one: ProcessId, other: ProcessId) -> bool {
+        let mut parent = |id| {
+            let member = self.family.member(id)?;
+            kernel.parent(&member.handle).ok()
+        };
+        let parents = (parent(one), parent(other));
+        matches!(parents, (Some(of_one), Some(of_other)) if of_one == of_other)
+    }
+}
+
+/// Whether a request was in the app's hands when the call's bytes came, or ended since.
+pub(super) fn alive(call: &Call, request: &RequestView) -> bool {
+    let ended_before = |done| done < call.earliest.saturating_sub(SLACK);
+    request.dispatched <= call.latest && !request.done.is_some_and(ended_before)
+}

@@ -17,7 +17,7 @@ use super::in_flight::{InFlight, Nanos};
 use super::kernel::Socket;
 use super::live::Live;
 use super::process;
-use super::serial::{Call, Look, Pending, Serial};
+use super::serial::{ACCEPTING, Call, Look, Pending, Serial};
 use super::unlinked::Unlinked;
 use crate::trace::Context;
 
@@ -271,10 +271,11 @@ impl Worker {
             return Err(Unlinked::Stale);
         }
         let age = Instant::now().saturating_duration_since(job.call.accepted);
+        let accepted = now.saturating_sub(age.as_nanos() as Nanos).min(earliest);
         Ok(Call {
             peer: super::unmapped(job.call.peer),
             local: super::unmapped(job.call.local),
-            accepted: now.saturating_sub(age.as_nanos() as Nanos),
+            made: accepted.saturating_sub(ACCEPTING),
             earliest,
             latest,
             deadline: turn,

@@ -12,9 +12,8 @@ use super::in_flight::Nanos;
 use super::kernel::{Fd, Inode, Kernel, Listeners, Pid, ProcessId, Trouble};
 use super::unlinked::Unlinked;
 
-/// How much older than a socket a process must be to be its maker: covers the coarse start times (10 ms) and the time
-/// that may pass between the kernel making a connection and hopspan noting it.
-pub(super) const MARGIN: Nanos = Duration::from_millis(200).as_nanos() as Nanos;
+/// Start times are rounded down to 10 ms, and converted from a clock that is read a moment after ours.
+const ROUNDING: Nanos = Duration::from_millis(20).as_nanos() as Nanos;
 
 /// Between two searches through all processes of the machine; doubles while they find nothing new, up to 64 times.
 const DISCOVERY_PAUSE: Nanos = Duration::from_millis(250).as_nanos() as Nanos;
@@ -93,7 +92,7 @@ impl<P> Default for Family<P> {
 
 /// Whether a process is certain to have been there before `moment`.
 pub(super) fn existed(process: ProcessId, moment: Nanos) -> bool {
-    process.started.saturating_add(MARGIN) <= moment
+    process.started.saturating_add(ROUNDING) <= moment
 }
 
 impl<P> Family<P> {

@@ -77,8 +77,7 @@ impl Inbound {
         in_flight: &InFlight,
         connections: &[ConnectionView],
     ) -> Result<Vec<Known>, Unlinked> {
-        // When one that waits was in the accept queue for certain: all that began later are behind it.
-        let mut queued: HashMap<SocketAddr, Nanos> = HashMap::new();
+        let mut queued: HashMap<SocketAddr, Queued> = HashMap::new();
         let mut known = Vec::with_capacity(connections.len());
         for connection in connections {
             let entry = self.entries.entry(connection.id).or_default();
@@ -87,15 +86,21 @@ impl Inbound {
                 continue;
             }
             let ahead = queued.get(&connection.app);
-            let behind = ahead.is_some_and(|queued| connection.began >= *queued);
-            if behind && is_queue(family, connection.app, connections.len()) {
+            let behind = ahead.filter(|ahead| connection.began >= ahead.opened);
+            if let Some(ahead) = behind
+                && is_queue(family, connection.app, connections.len())
+            {
+                entry.waited = ahead.seen;
                 known.push(Known::Waiting);
                 continue;
             }
             known.push(match entry.look(kernel, connection)? {
                 Seen::Queued => {
-                    let first = queued.entry(connection.app).or_insert(Nanos::MAX);
-                    *first = connection.opened.min(*first);
+                    let (opened, seen) = (connection.opened, entry.waited);
+                    let first = queued
+                        .entry(connection.app)
+                        .or_insert(Queued { opened, seen });
+                    first.opened = opened.min(first.opened);
                     Known::Waiting
                 }
                 Seen::Opening => Known::Waiting,
@@ -200,6 +205,15 @@ pub(super) struct Search<'a> {
     pub(super) thorough: bool,
     /// When to give up.
     pub(super) deadline: Nanos,
+}
+
+/// A connection that waits: all that began after it was in the accept queue are behind it, and wait as well.
+#[derive(Clone, Copy, Debug)]
+struct Queued {
+    /// When it was in the queue for certain.
+    opened: Nanos,
+    /// When it was seen there: it has not been accepted before.
+    seen: Nanos,
 }
 
 /// What a look at a connection brought.

@@ -16,6 +16,7 @@ mod rules;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::family::Family;
 use super::in_flight::{ConnectionView, InFlight, Nanos};
@@ -31,8 +32,8 @@ pub(super) struct Call {
     pub(super) peer: SocketAddr,
     /// Where it connected to.
     pub(super) local: SocketAddr,
-    /// When hopspan accepted its connection.
-    pub(super) accepted: Nanos,
+    /// Its connection was not made before this.
+    pub(super) made: Nanos,
     /// The kernel did not receive its bytes before this.
     pub(super) earliest: Nanos,
     /// Nor after this.
@@ -78,6 +79,9 @@ enum Stop {
     /// See [`Pending::Unread`].
     Unread(Unlinked),
 }
+
+/// Longest time from the kernel making a connection until hopspan accepts it.
+pub(super) const ACCEPTING: Nanos = Duration::from_millis(180).as_nanos() as Nanos;
 
 impl From<Unlinked> for Stop {
     fn from(reason: Unlinked) -> Stop {

@@ -71,7 +71,7 @@ impl<K: Kernel> Serial<K> {
         let wanted = Wanted {
             kind: Kind::Outbound,
             inode: socket.inode,
-            made: if any { Nanos::MAX } else { call.accepted },
+            made: if any { Nanos::MAX } else { call.made },
             deadline: call.deadline,
         };
         let reason = match self.family.holder(kernel, wanted, &self.apps)? {

@@ -17,7 +17,7 @@ impl<K: Kernel> Serial<K> {
         caller: &Caller,
         held: &Held<'_>,
     ) -> Result<(), Unlinked> {
-        let since = call.accepted.min(held.accepted.since);
+        let since = call.made.min(held.accepted.since);
         let inodes = [caller.socket.inode, held.accepted.inode];
         let heirs = self.heirs(kernel, caller.id, since, inodes)?;
         self.require(Rule::NoHeirs, !heirs, Unlinked::SharedSocket)

@@ -14,7 +14,7 @@ use crate::correlation::in_flight::{Ends, InFlight, Nanos};
 use crate::correlation::kernel::{
     Fd, Inflow, Inode, Kernel, Listeners, Pid, ProcessId, Socket, State, Thread, Trouble,
 };
-use crate::correlation::serial::Call;
+use crate::correlation::serial::{ACCEPTING, Call};
 use crate::trace::Context;
 
 const US: Nanos = 1_000;
@@ -646,7 +646,7 @@ impl World {
         let call = Call {
             peer: socket.app,
             local: hopspan(),
-            accepted: socket.made,
+            made: socket.made.saturating_sub(ACCEPTING),
             earliest: first,
             latest: first,
             deadline: now + 1_000 * MS,
@@ -766,7 +766,7 @@ impl Kernel for Fake {
         let generation = process.generation;
         let id = ProcessId {
             pid,
-            started: process.started,
+            started: process.started / (10 * MS) * (10 * MS), // as /proc says it
         };
         Ok((Handle { pid, generation }, id))
     }

@@ -108,12 +108,20 @@ pub(super) trait Kernel {
     fn listeners(&mut self, app: SocketAddr) -> Result<Listeners, Trouble>;
     /// All processes that are visible, but hopspan's.
     fn pids(&mut self) -> Vec<Pid>;
-    /// The processes that hopspan itself started.
+    /// The number given last to a new process or thread; `None` where nobody says.
+    fn newest(&mut self) -> Option<Pid>;
+    /// hopspan's own number.
+    fn own(&mut self) -> Pid;
+    /// The processes that hopspan itself started, and those that it reaps.
     fn own_children(&mut self) -> Vec<Pid>;
     /// A handle and the identity.
     fn open(&mut self, pid: Pid) -> Result<(Self::Process, ProcessId), Trouble>;
     /// The parent now; [`Trouble::Gone`] also for what has ended and waits to be reaped.
     fn parent(&mut self, process: &Self::Process) -> Result<Pid, Trouble>;
+    /// Whether the process is there, be it to be reaped only.
+    fn is_there(&mut self, process: &Self::Process) -> bool;
+    /// Something that is the same for processes of one control group; `None` where nobody says.
+    fn control_group(&mut self, process: &Self::Process) -> Option<u64>;
     /// The socket behind a descriptor, if it is one.
     fn held(&mut self, process: &Self::Process, fd: Fd) -> Result<Option<Inode>, Trouble>;
     /// All its sockets.

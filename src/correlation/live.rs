@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use super::clock::BootTime;
 use super::in_flight::Nanos;
@@ -22,6 +23,8 @@ pub(super) struct Live {
     diag: Diag,
     boot: BootTime,
     own: Process,
+    /// `/proc/loadavg`, which ends in the newest process's number.
+    loads: Option<OwnedFd>,
 }
 
 /// A process and what was learnt of its program.
@@ -38,6 +41,7 @@ impl Live {
             diag: Diag::new()?,
             boot: BootTime::default(),
             own: Process::open(std::process::id())?,
+            loads: process::open_loads().ok(),
         };
         live.note_time();
         Ok(live)
@@ -113,6 +117,14 @@ impl Kernel for Live {
             .collect()
     }
 
+    fn newest(&mut self) -> Option<Pid> {
+        self.loads.as_ref().and_then(process::newest)
+    }
+
+    fn own(&mut self) -> Pid {
+        std::process::id()
+    }
+
     fn own_children(&mut self) -> Vec<Pid> {
         self.own.children().unwrap_or_default()
     }
@@ -137,6 +149,14 @@ impl Kernel for Live {
             stat if stat.dead => Err(Trouble::Gone),
             stat => Ok(stat.parent),
         }
+    }
+
+    fn is_there(&mut self, handle: &Handle) -> bool {
+        handle.process.is_there()
+    }
+
+    fn control_group(&mut self, handle: &Handle) -> Option<u64> {
+        handle.process.control_group().ok()
     }
 
     fn held(&mut self, handle: &Handle, fd: Fd) -> Result<Option<Inode>, Trouble> {

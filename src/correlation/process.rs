@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -116,6 +117,23 @@ impl Process {
         let mut buffer = [0; 1024];
         let text = read_at_start(&file, &mut buffer)?;
         parse_stat(text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Whether the process is there: alive, or waiting to be reaped.
+    pub(super) fn is_there(&self) -> bool {
+        // SAFETY: the name is NUL-terminated; faccessat(2) takes nothing else from memory.
+        let done =
+            unsafe { libc::faccessat(self.directory.as_raw_fd(), c"stat".as_ptr(), libc::F_OK, 0) };
+        done == 0
+    }
+
+    /// A hash of what `cgroup` says: the same for processes of one control group.
+    pub(super) fn control_group(&self) -> io::Result<u64> {
+        let file = open_at(self.directory.as_raw_fd(), c"cgroup", 0)?;
+        let mut buffer = [0; 4096];
+        let mut hasher = DefaultHasher::new();
+        read_at_start(&file, &mut buffer)?.hash(&mut hasher);
+        Ok(hasher.finish())
     }
 
     /// The inode of the socket behind a descriptor; `None` where it is closed, no socket, or the process is gone.
@@ -264,6 +282,18 @@ impl Process {
             Err(error) => Err(error),
         }
     }
+}
+
+/// `/proc/loadavg`.
+pub(super) fn open_loads() -> io::Result<OwnedFd> {
+    open_at(libc::AT_FDCWD, c"/proc/loadavg", 0)
+}
+
+/// The number that was given last to a process or thread: the last word of `/proc/loadavg`.
+pub(super) fn newest(loads: &OwnedFd) -> Option<Pid> {
+    let mut buffer = [0; 128];
+    let text = read_at_start(loads, &mut buffer).ok()?;
+    text.split_ascii_whitespace().nth(4)?.parse().ok()
 }
 
 fn denied() -> io::Error {

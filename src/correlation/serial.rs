@@ -2,19 +2,20 @@
 //! request of ours, makes the call on that request's behalf.
 //!
 //! A look asks, in this order: which process made the call's socket and whether its main thread waits for it ([`caller`]);
-//! which connection of ours that process holds, with all others accounted for ([`requests`]); whether all of it holds at
-//! the end ([`last`]). Every step may refuse, by a rule named in [`Rule`]. A refusal is final but for what time will
+//! which connection of ours that process holds, with all others accounted for ([`requests`]); who else may hold the
+//! sockets ([`heirs`]); whether all of it holds at the end ([`last`]). Every step may refuse, by a rule named in [`Rule`]. A refusal is final but for what time will
 //! tell: see [`Pending`].
 //!
 //! What is assumed and cannot be seen from here: sockets are not passed between processes (SCM_RIGHTS) while both use
 //! them, and a process that sends a call *between* two requests does not read its answer *within* the second.
 
 mod caller;
+mod heirs;
 mod last;
 mod requests;
 mod rules;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::in_flight::{ConnectionView, InFlight, Nanos};
 use super::inbound::{Accepted, Inbound};
 use super::kernel::{Fd, Kernel, ProcessId, Socket};
 use super::unlinked::Unlinked;
+use caller::Known;
 pub(super) use rules::Rule;
 
 /// A call as the proof sees it.
@@ -107,7 +109,9 @@ pub(super) struct Serial<K: Kernel> {
     family: Family<K::Process>,
     inbound: Inbound,
     apps: Vec<SocketAddr>,
-    callers: HashMap<u64, (ProcessId, Fd)>,
+    callers: HashMap<u64, Known>,
+    /// Sockets that were seen to be shared, newest last: who has one now did not always have it alone.
+    shared: VecDeque<u64>,
     strangers: HashMap<u64, (Unlinked, Nanos)>,
     #[cfg(test)]
     pub(super) off: Vec<Rule>,
@@ -120,6 +124,7 @@ impl<K: Kernel> Default for Serial<K> {
             inbound: Inbound::default(),
             apps: Vec::new(),
             callers: HashMap::new(),
+            shared: VecDeque::new(),
             strangers: HashMap::new(),
             #[cfg(test)]
             off: Rule::off(),

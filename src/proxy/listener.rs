@@ -265,7 +265,9 @@ impl<H: Handler> Server<H> {
         self.tracker.spawn(async move {
             let mut panics = CountPanic(Some(&options));
             let socket = match stamp {
-                true => Socket::Stamped(Stamped::new(stream, connection.received.clone())),
+                true => {
+                    Socket::Stamped(Stamped::new(stream, connection.received.clone()).answering())
+                }
                 false => Socket::Tcp(stream),
             };
             serve_connection(socket, guard, connection, &options, handler, stop).await;

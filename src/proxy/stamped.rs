@@ -31,7 +31,11 @@ pub struct Timestamp {
 /// What one connection received: shared between its socket and whoever handles its requests.
 #[derive(Debug, Default)]
 pub struct Received {
+    /// The exchange's first read was seen.
     known: AtomicBool,
+    /// Bytes of the next request came before this exchange had its answer.
+    early: AtomicBool,
+    /// Of the exchange's first read: 0 where the kernel gave no time, or where it is not the time of the first bytes.
     realtime_ns: AtomicU64,
     monotonic_ns: AtomicU64,
     bytes: AtomicU64,
@@ -43,11 +47,13 @@ pub struct Received {
 }
 
 impl Received {
-    /// The first read since the last [`Received::mark`]. `None` where the kernel gives no time, and where the bytes
-    /// of this request had come together with the one before (pipelining).
+    /// The first read since the last [`Received::mark`]. `None` where the kernel gives no time, and where bytes of this
+    /// request came before the answer to the one before (pipelining, or two processes on one connection).
     pub fn first(&self) -> Option<Timestamp> {
-        self.known.load(Ordering::Acquire).then(|| Timestamp {
-            realtime_ns: self.realtime_ns.load(Ordering::Relaxed),
+        let known = self.known.load(Ordering::Acquire);
+        let realtime_ns = self.realtime_ns.load(Ordering::Relaxed);
+        (known && realtime_ns != 0).then(|| Timestamp {
+            realtime_ns,
             monotonic_ns: self.monotonic_ns.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
         })
@@ -56,7 +62,11 @@ impl Received {
     /// Ends an exchange: the next read is the first of the next request.
     pub fn mark(&self) {
         self.marked.store(self.total(), Ordering::Relaxed);
-        self.known.store(false, Ordering::Release);
+        if self.early.swap(false, Ordering::Relaxed) {
+            self.realtime_ns.store(0, Ordering::Relaxed);
+        } else {
+            self.known.store(false, Ordering::Release);
+        }
     }
 
     /// Bytes read up to the last [`Received::mark`]: where the request that is being handled begins.
@@ -94,12 +104,11 @@ impl Received {
         if self.known.load(Ordering::Relaxed) {
             return;
         }
-        if let Some(realtime_ns) = realtime_ns {
-            self.realtime_ns.store(realtime_ns, Ordering::Relaxed);
-            self.monotonic_ns.store(monotonic_ns, Ordering::Relaxed);
-            self.bytes.store(bytes as u64, Ordering::Relaxed);
-            self.known.store(true, Ordering::Release);
-        }
+        self.realtime_ns
+            .store(realtime_ns.unwrap_or(0), Ordering::Relaxed);
+        self.monotonic_ns.store(monotonic_ns, Ordering::Relaxed);
+        self.bytes.store(bytes as u64, Ordering::Relaxed);
+        self.known.store(true, Ordering::Release);
     }
 }
 
@@ -107,6 +116,7 @@ impl Received {
 pub struct Stamped {
     stream: TcpStream,
     received: Arc<Received>,
+    answers: bool,
 }
 
 impl Stamped {
@@ -114,7 +124,34 @@ impl Stamped {
     pub fn new(stream: TcpStream, received: Arc<Received>) -> Stamped {
         // Inherited from the listener, except where the handshake was over before the listener asked.
         let _ = enable(&stream);
-        Stamped { stream, received }
+        Stamped {
+            stream,
+            received,
+            answers: false,
+        }
+    }
+
+    /// What is written answers requests: bytes that come before an answer are noticed. See [`Received::first`].
+    pub fn answering(self) -> Stamped {
+        Stamped {
+            answers: true,
+            ..self
+        }
+    }
+
+    /// Before a part of an answer is written: what waits to be read now was sent by somebody who has not seen it. One
+    /// read may give that and later bytes together, with the time of the later ones.
+    fn look_for_early_bytes(&self) {
+        if !self.answers || self.received.early.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut unread: libc::c_int = 0;
+        // SAFETY: FIONREAD writes one c_int, to a live one.
+        let asked =
+            unsafe { libc::ioctl(self.stream.as_raw_fd(), libc::FIONREAD, &raw mut unread) };
+        if asked == 0 && unread > 0 {
+            self.received.early.store(true, Ordering::Relaxed);
+        }
     }
 
     fn receive_once(&self, buf: &mut ReadBuf<'_>) -> io::Result<(usize, Option<u64>)> {
@@ -168,6 +205,7 @@ impl AsyncWrite for Stamped {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.look_for_early_bytes();
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -176,6 +214,7 @@ impl AsyncWrite for Stamped {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.look_for_early_bytes();
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -31,6 +31,7 @@ async fn a_sidecar_without_rules() {
         path: Some(asked.config),
         overlay: Arc::new(|config| config.export.disabled = true),
         child: Some(Arc::new(move || Some(pid))),
+        loader: None,
     })
     .await
     .unwrap();

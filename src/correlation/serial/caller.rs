@@ -7,13 +7,24 @@ use super::{Call, Caller, Pending, Rule, Serial};
 use crate::correlation::family::{Holder, Kind, Wanted};
 use crate::correlation::in_flight::Nanos;
 use crate::correlation::inbound::unreadable;
-use crate::correlation::kernel::{Kernel, ProcessId, Socket, State, Thread};
+use crate::correlation::kernel::{Fd, Kernel, ProcessId, Socket, State, Thread};
 use crate::correlation::unlinked::Unlinked;
 
 /// Callers' sockets that are remembered; when there are more, all are looked up anew.
 const CALLERS: usize = 1024;
 /// How long a socket stays a stranger's: a pooled connection of another program is not searched for at every call.
 const STRANGER: Nanos = Duration::from_secs(1).as_nanos() as Nanos;
+
+/// A process that a call's socket belongs to.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) id: ProcessId,
+    pub(super) fd: Fd,
+    /// It sent what was sent on it since then.
+    pub(super) since: Nanos,
+    /// Processes younger than the socket that do not hold it.
+    pub(super) cleared: Vec<ProcessId>,
+}
 
 impl<K: Kernel> Serial<K> {
     /// The caller's own socket, the same one at every look.
@@ -40,7 +51,11 @@ impl<K: Kernel> Serial<K> {
         socket: &Socket,
     ) -> Result<ProcessId, Unlinked> {
         let id = match self.known_caller(kernel, socket) {
-            Some(id) => id,
+            Some((id, since)) => {
+                let own = call.earliest > since;
+                self.require(Rule::Maker, own, Unlinked::SharedSocket)?;
+                id
+            }
             None => self.find_caller(kernel, call, socket)?,
         };
         let several = self.family.member(id).is_some_and(|member| member.several);
@@ -48,10 +63,10 @@ impl<K: Kernel> Serial<K> {
         Ok(id)
     }
 
-    fn known_caller(&mut self, kernel: &mut K, socket: &Socket) -> Option<ProcessId> {
-        let (id, fd) = *self.callers.get(&socket.cookie)?;
+    fn known_caller(&mut self, kernel: &mut K, socket: &Socket) -> Option<(ProcessId, Nanos)> {
+        let Known { id, fd, since, .. } = *self.callers.get(&socket.cookie)?;
         let held = self.family.held(kernel, id, fd);
-        (held == Ok(Some(socket.inode))).then_some(id)
+        (held == Ok(Some(socket.inode))).then_some((id, since))
     }
 
     fn find_caller(
@@ -75,11 +90,24 @@ impl<K: Kernel> Serial<K> {
             deadline: call.deadline,
         };
         let reason = match self.family.holder(kernel, wanted, &self.apps)? {
-            Holder::Maker(id, fd) => {
-                note(&mut self.callers, socket.cookie, (id, fd));
+            Holder::Maker(id, fd) if !self.shared.contains(&socket.cookie) => {
+                let known = Known {
+                    id,
+                    fd,
+                    since: 0,
+                    cleared: Vec::new(),
+                };
+                note(&mut self.callers, socket.cookie, known);
                 return Ok(id);
             }
-            Holder::Heir => Unlinked::SharedSocket,
+            Holder::Maker(id, fd) | Holder::Heir(id, fd) => {
+                if let Some(known) = self.sole(kernel, (id, fd), socket.inode, call.made)? {
+                    note(&mut self.callers, socket.cookie, known);
+                    return Err(Unlinked::SharedSocket);
+                }
+                Unlinked::SharedSocket
+            }
+            Holder::Heirs => Unlinked::SharedSocket,
             Holder::Nobody if self.family.denied => Unlinked::NoProcessAccess,
             Holder::Nobody => Unlinked::UnknownCaller,
         };

@@ -1,60 +1,13 @@
-//! The last questions: no child holds the sockets, and at the end all of it holds still.
+//! The last questions: the request can have caused the call, and at the end all of it holds still.
 
 use super::requests::alive;
 use super::{Call, Caller, Held, Rule, Serial};
-use crate::correlation::family::existed;
-use crate::correlation::in_flight::{Nanos, RequestView};
+use crate::correlation::in_flight::RequestView;
 use crate::correlation::inbound::unreadable;
-use crate::correlation::kernel::{Inode, Kernel, ProcessId, State, Trouble};
+use crate::correlation::kernel::{Kernel, State};
 use crate::correlation::unlinked::Unlinked;
 
 impl<K: Kernel> Serial<K> {
-    /// No process forked by the caller since holds either socket.
-    pub(super) fn no_heirs(
-        &mut self,
-        kernel: &mut K,
-        call: &Call,
-        caller: &Caller,
-        held: &Held<'_>,
-    ) -> Result<(), Unlinked> {
-        let since = call.made.min(held.accepted.since);
-        let inodes = [caller.socket.inode, held.accepted.inode];
-        let heirs = self.heirs(kernel, caller.id, since, inodes)?;
-        self.require(Rule::NoHeirs, !heirs, Unlinked::SharedSocket)
-    }
-
-    fn heirs(
-        &mut self,
-        kernel: &mut K,
-        id: ProcessId,
-        since: Nanos,
-        inodes: [Inode; 2],
-    ) -> Result<bool, Unlinked> {
-        let mut parents = vec![id];
-        while let Some(parent) = parents.pop() {
-            let member = self.family.member(parent);
-            let Some(member) = member else { continue };
-            let children = kernel.children(&member.handle).map_err(unreadable)?;
-            for pid in children {
-                let Some(child) = self.family.adopt(kernel, pid) else {
-                    continue; // ended
-                };
-                if existed(child, since) {
-                    continue;
-                }
-                match self.family.sockets(kernel, child) {
-                    Ok(sockets) if sockets.iter().any(|(_, inode)| inodes.contains(inode)) => {
-                        return Ok(true);
-                    }
-                    Ok(_) => parents.push(child),
-                    Err(Trouble::Gone) => {}
-                    Err(_) => return Ok(true),
-                }
-            }
-        }
-        Ok(false)
-    }
-
     /// At last: it waits for this call, holds this request and has read of it, and both sockets are the ones meant.
     ///
     /// The wait is asked for between two looks at the request's socket, so that both were so at one moment.

@@ -41,6 +41,8 @@ pub(super) enum Act {
     Shared,
     /// A forked child that makes calls for this request, while its parent goes on.
     Fork,
+    /// A forked child that forks another and ends; the other calls, and its parent is the master.
+    Daemon,
     /// A forked child that goes on accepting, as a worker, and keeps what it inherited.
     ForkWorker,
     /// A forked child that answers the request in its parent's stead.
@@ -170,6 +172,10 @@ pub(super) struct World {
     pub(super) arrived: VecDeque<Arrived>,
     shared: SocketId,
     next: u64,
+    /// The generation of the newest process.
+    newest: u64,
+    /// When processes ended, by their numbers.
+    ended: BTreeMap<Pid, Nanos>,
 }
 
 impl World {
@@ -186,6 +192,8 @@ impl World {
             arrived: VecDeque::new(),
             shared: 0,
             next: 100,
+            newest: 0,
+            ended: BTreeMap::new(),
             plan: plan.clone(),
         };
         world.start(1, MASTER);
@@ -206,6 +214,7 @@ impl World {
 
     fn start(&mut self, parent: Pid, pid: Pid) {
         self.next += 1;
+        self.newest = self.next;
         let process = Process {
             parent,
             started: self.now,
@@ -223,10 +232,8 @@ impl World {
     }
 
     fn fork(&mut self, parent: Pid, ops: VecDeque<Op>) -> Pid {
-        // The lowest number that is free: reused at once.
-        let pid = (MASTER + 1..)
-            .find(|pid| !self.processes.contains_key(pid))
-            .unwrap();
+        // The lowest number that is free: reused as soon as start times can tell.
+        let pid = (MASTER + 1..).find(|pid| self.is_free(*pid)).unwrap();
         self.start(parent, pid);
         let (fds, kept) = {
             let parent = &self.processes[&parent];
@@ -237,7 +244,13 @@ impl World {
         pid
     }
 
+    fn is_free(&self, pid: Pid) -> bool {
+        let ended = self.ended.get(&pid).copied().unwrap_or(0);
+        !self.processes.contains_key(&pid) && ended + 20 * MS <= self.now
+    }
+
     fn exit(&mut self, pid: Pid) {
+        self.ended.insert(pid, self.now);
         let held: Vec<SocketId> = self.processes[&pid].fds.values().copied().collect();
         self.processes.remove(&pid);
         for socket in held {
@@ -603,6 +616,12 @@ impl World {
                     [call.clone(), Op::Wait(MS), pooled, call, Op::Exit].into(),
                 );
             }
+            Act::Daemon => {
+                let pooled = Op::Act(Act::Pooled, truth, None);
+                let ops = [Op::Wait(MS), pooled.clone(), Op::Wait(MS), pooled, Op::Exit];
+                let daemon = self.fork(pid, ops.into());
+                self.processes.get_mut(&daemon).unwrap().parent = MASTER;
+            }
             Act::ForkWorker => {
                 self.fork(pid, [Op::Accept].into());
             }
@@ -756,6 +775,14 @@ impl Kernel for Fake {
         self.world().processes.keys().copied().collect()
     }
 
+    fn newest(&mut self) -> Option<Pid> {
+        Pid::try_from(self.world().newest).ok()
+    }
+
+    fn own(&mut self) -> Pid {
+        1
+    }
+
     fn own_children(&mut self) -> Vec<Pid> {
         Vec::new()
     }
@@ -773,6 +800,14 @@ impl Kernel for Fake {
 
     fn parent(&mut self, handle: &Handle) -> Result<Pid, Trouble> {
         Ok(self.world().process(handle)?.parent)
+    }
+
+    fn is_there(&mut self, handle: &Handle) -> bool {
+        self.world().process(handle).is_ok()
+    }
+
+    fn control_group(&mut self, _handle: &Handle) -> Option<u64> {
+        None
     }
 
     fn held(&mut self, handle: &Handle, fd: Fd) -> Result<Option<Inode>, Trouble> {

@@ -91,6 +91,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         3 => Just(Act::Collect),
         2 => Just(Act::Shared),
         2 => Just(Act::Fork),
+        1 => Just(Act::Daemon),
         1 => Just(Act::ForkWorker),
         2 => Just(Act::HandOver),
         2 => Just(Act::Nest),

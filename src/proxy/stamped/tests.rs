@@ -25,6 +25,9 @@ async fn the_first_read_after_a_mark_is_stamped_and_later_ones_are_not() {
         client.write_all(b"x").await.unwrap();
         server.read_exact(&mut buf[..1]).await.unwrap();
         warm_up += 1;
+        if received.first().is_none() {
+            received.mark();
+        }
     }
     received.mark();
 
@@ -52,4 +55,53 @@ async fn the_first_read_after_a_mark_is_stamped_and_later_ones_are_not() {
 
     drop(client);
     assert_eq!(server.read(&mut buf).await.unwrap(), 0, "EOF");
+}
+
+#[tokio::test]
+async fn bytes_that_come_before_the_answer_have_no_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    enable(&listener).unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    client.set_nodelay(true).unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let received = Arc::new(Received::default());
+    let mut server = Stamped::new(server, received.clone()).answering();
+    let mut buf = [0; 8];
+    // One exchange: a byte is asked, an answer given, with a byte of the next request in between or not.
+    let mut exchange = async |early: &[u8]| {
+        client.write_all(b"x").await.unwrap();
+        server.read_exact(&mut buf[..1]).await.unwrap();
+        let stamped = received.first().is_some();
+        if !early.is_empty() {
+            client.write_all(early).await.unwrap();
+            server.stream.readable().await.unwrap();
+        }
+        server.write_all(b"answer").await.unwrap();
+        received.mark();
+        client.read_exact(&mut [0; 6]).await.unwrap();
+        // What is left of the early bytes is read with the next request's, whose time the kernel gives for both.
+        if !early.is_empty() {
+            client.write_all(b"yz").await.unwrap();
+            server
+                .read_exact(&mut buf[..early.len() + 2])
+                .await
+                .unwrap();
+            assert_eq!(received.first(), None);
+            received.mark();
+        }
+        stamped
+    };
+    let mut rows = 0;
+    while !exchange(b"").await {
+        rows += 1;
+        assert!(rows < 100_000, "the kernel never stamps");
+    }
+    for early in [b"" as &[u8], b"e", b"", b"ea"] {
+        assert!(
+            exchange(early).await,
+            "a request after the answer has its time"
+        );
+    }
 }

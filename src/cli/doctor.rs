@@ -51,7 +51,7 @@ fn options(args: &DoctorArgs) -> Options {
     let app = args.app.clone();
     let overlay = move |config: &mut Config| {
         if let Some(app) = &app {
-            config.inbound.app = vec![app.clone()];
+            config.inbound.app = vec![app.clone().into()];
         }
         config.overlay(&env);
     };

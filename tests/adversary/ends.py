@@ -69,7 +69,8 @@ class Ends:
             except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
                 self.failures.append("%s: %r" % (path, error))
                 keep = False
-            self.event(number).set()
+            else:
+                self.event(number).set()
             if past or not keep:
                 connection[1].close()
                 connection = None

@@ -20,7 +20,7 @@ use super::{RunArgs, start_line, view};
 pub fn run(args: RunArgs) -> ExitCode {
     logs::init();
     // Before the runtime starts its threads: they get what this one has left.
-    let loader = Loader::keep();
+    let loader = Loader::keep(!args.command.is_empty());
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("the runtime did not start: {error}")),

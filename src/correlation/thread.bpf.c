@@ -64,6 +64,12 @@ struct sock {
 	struct socket *sk_socket;
 } KERNEL;
 struct unix_sock { struct sock *peer; } KERNEL;
+struct tcp_sock {
+	__u32 snd_nxt;
+	__u32 write_seq;
+	__u64 bytes_sent;
+	__u64 bytes_retrans;
+} KERNEL;
 struct io_uring_task;
 struct task_struct {
 	struct task_struct *group_leader;
@@ -143,6 +149,7 @@ struct call {
 	__u64 written;
 	__u64 sent_at; // the last send
 	__u64 started; // of the process
+	__u64 queued;  // bytes on this connection by the kernel's own count, whoever sent them
 	__u32 flags;
 	__u32 process; // in hopspan's PID namespace; 0: not visible there
 	struct ends ends; // of the request
@@ -423,6 +430,20 @@ INLINE __u32 objections(struct sock *sk, struct thread *thread, struct request *
 	return flags;
 }
 
+// What was ever put on a TCP connection: sent, less what was sent again, and what waits. The fields change meanwhile; read
+// in this order, the sum errs upwards.
+INLINE __u64 queued_on(struct sock *sk)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+	__u32 next = 0, end = 0;
+	__u64 again = 0, sent = 0;
+
+	if (!LOOK(again, tcp->bytes_retrans) || !LOOK(next, tcp->snd_nxt) || !LOOK(end, tcp->write_seq) ||
+	    !LOOK(sent, tcp->bytes_sent))
+		return 0;
+	return sent - again + (end - next);
+}
+
 INLINE void call_sent(struct sock *sk, int length)
 {
 	struct { __u32 pid, tgid; } number = {};
@@ -430,10 +451,11 @@ INLINE void call_sent(struct sock *sk, int length)
 	struct request *request = 0;
 	struct thread *thread;
 	struct ends key;
-	__u64 cookie = bpf_get_socket_cookie(sk);
+	__u64 cookie = bpf_get_socket_cookie(sk), queued;
 	__u32 before, flags;
 
 	describe(sk, &key);
+	queued = queued_on(sk);
 	call = bpf_map_lookup_elem(&calls, &key);
 	if (!call || call->cookie != cookie) {
 		// A new connection, perhaps with the addresses of an old one.
@@ -448,6 +470,11 @@ INLINE void call_sent(struct sock *sk, int length)
 	if (thread)
 		request = bpf_map_lookup_elem(&requests, &thread->request);
 	flags = objections(sk, thread, request);
+	// A send is noted when it returns, so two threads' may be noted the other way round than their bytes went, and a
+	// call seen as the other thread's. The kernel's count then grew by more, or by less, than this send.
+	if (queued != call->queued + length)
+		flags |= SPLIT_CALL;
+	call->queued = queued;
 	before = __sync_fetch_and_and(&call->flags, ~ANSWERED);
 	if (before & ANSWERED) {
 		call->began = call->sent;

@@ -52,11 +52,11 @@ type Job = Box<dyn FnOnce() + Send>;
 
 impl Loader {
     /// Starts the thread, and gives up CAP_BPF and CAP_PERFMON in this one. Call it in the main thread before any other
-    /// is started: they inherit what it has.
+    /// is started: they inherit what it has. `starts_app`: hopspan will start the app, as its own user.
     ///
     /// # Errors
     /// The thread cannot be started, or the kernel refuses.
-    pub fn keep() -> std::io::Result<Loader> {
+    pub fn keep(starts_app: bool) -> std::io::Result<Loader> {
         let (jobs, queue) = channel::<Job>();
         let thread = std::thread::Builder::new().name("hopspan-bpf".to_owned());
         thread.spawn(move || {
@@ -64,9 +64,9 @@ impl Loader {
                 job();
             }
             // Nobody to tell: a thread that ends holds nothing.
-            let _ = privileges::give_up();
+            let _ = privileges::give_up(false);
         })?;
-        privileges::give_up()?;
+        privileges::give_up(starts_app)?;
         Ok(Loader { jobs })
     }
 }

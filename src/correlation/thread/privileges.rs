@@ -3,6 +3,10 @@
 //! Capabilities are a thread's, not a process's. So the command lets one thread keep them, gives them up in the main
 //! thread before any other is started, and the one gives them up when it has loaded the programs: after that nobody has
 //! them. What is loaded goes on working without. A process of user 0 that is started later has them again by its user.
+//!
+//! Where hopspan of user 0 starts the app, they stay permitted, though not in effect: a process whose exec brings it more
+//! than its parent was permitted loses its PR_SET_PDEATHSIG (the kernel's `commit_creds`), and the app must not outlive
+//! a hopspan that was killed.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -45,9 +49,9 @@ fn has(sets: &[Sets; 2], capability: u32) -> bool {
     word.effective & (1 << (capability % 32)) != 0
 }
 
-/// Gives up both, in the calling thread and in all that it starts from now on: permitted, effective, inheritable,
-/// ambient.
-pub(super) fn give_up() -> io::Result<()> {
+/// Gives up both, in the calling thread and in all that it starts from now on: effective, inheritable, ambient, and
+/// unless `stay_permitted`, permitted.
+pub(super) fn give_up(stay_permitted: bool) -> io::Result<()> {
     let mut sets = get()?;
     let both = 1 << (PERFMON % 32) | 1 << (BPF % 32);
     let [_, high] = &mut sets;
@@ -55,7 +59,9 @@ pub(super) fn give_up() -> io::Result<()> {
         return Ok(());
     }
     high.effective &= !both;
-    high.permitted &= !both;
+    if !stay_permitted {
+        high.permitted &= !both;
+    }
     // The kernel takes out of the ambient set what leaves one of these two.
     high.inheritable &= !both;
     let header = Header {

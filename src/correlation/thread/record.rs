@@ -47,7 +47,7 @@ const UNIX: u32 = 1;
 pub(super) type Key = [u64; 5];
 
 /// A record as the kernel hands it out.
-pub(super) type Words = [u64; 16];
+pub(super) type Words = [u64; 17];
 
 /// The newest call on a connection to hopspan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +85,7 @@ impl Record {
             written,
             sent_at,
             started,
+            _queued,
             rest,
             request @ ..,
         ] = *words;

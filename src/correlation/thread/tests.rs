@@ -137,11 +137,11 @@ fn addresses_survive_the_way_through_the_kernel() {
 
 #[test]
 fn a_record_is_read_as_the_kernel_lays_it_out() {
-    let mut words = [0; 16];
+    let mut words = [0; 17];
     for (at, word) in words.iter_mut().enumerate() {
         *word = 100 + at as u64;
     }
-    words[10] = 4321 << 32 | u64::from(flags::CLOSED);
+    words[11] = 4321 << 32 | u64::from(flags::CLOSED);
     let record = Record::read(&words);
     let expected = Record {
         sent: 100,
@@ -152,9 +152,9 @@ fn a_record_is_read_as_the_kernel_lays_it_out() {
         sent_at: 108,
         flags: flags::CLOSED,
         process: Some((4321, 109)),
-        request: [111, 112, 113, 114, 115],
+        request: [112, 113, 114, 115, 116],
     };
     assert_eq!(record, expected);
-    words[10] = 0;
+    words[11] = 0;
     assert_eq!(Record::read(&words).process, None);
 }

@@ -16,12 +16,27 @@ pub fn call(connection: &Connection, request: &Request<Incoming>) -> OutboundCal
             realtime_ns: first.realtime_ns,
             monotonic_ns: first.monotonic_ns,
         }),
-        bytes: (request.version() <= Version::HTTP_11).then(|| CallBytes {
-            before: connection.received.before(),
-            read: connection.received.total(),
-            head: (!request.body().is_end_stream()).then(|| head_length(request)),
-        }),
+        bytes: bytes(connection, request),
     }
+}
+
+/// Where the call begins on its connection and how much of it is here; `None` where that is not known for certain:
+/// HTTP/2, bytes that came before the answer to the call before, a length that cannot be told.
+fn bytes(connection: &Connection, request: &Request<Incoming>) -> Option<CallBytes> {
+    let received = &connection.received;
+    let before = received.before()?;
+    let head = head_length(request);
+    if request.version() > Version::HTTP_11 || received.first().is_none() {
+        return None;
+    }
+    if let Some(body) = request.body().size_hint().exact() {
+        received.ends(before + head + body);
+    }
+    Some(CallBytes {
+        before,
+        read: received.total(),
+        head: (!request.body().is_end_stream()).then_some(head),
+    })
 }
 
 /// Bytes of a head as nearly every client writes it: with one space where RFC 9112 allows several, and with the target

@@ -41,6 +41,10 @@ pub struct Received {
     bytes: AtomicU64,
     total: AtomicU64,
     marked: AtomicU64,
+    /// Where the request that is being handled ends; 0 where nobody said.
+    ends: AtomicU64,
+    /// `marked` is not known to be where the next request begins.
+    unsure: AtomicBool,
     /// Of the last read: 0 where the kernel gave no time.
     last_realtime_ns: AtomicU64,
     last_monotonic_ns: AtomicU64,
@@ -61,6 +65,9 @@ impl Received {
 
     /// Ends an exchange: the next read is the first of the next request.
     pub fn mark(&self) {
+        if self.ends.swap(0, Ordering::Relaxed) != self.total() {
+            self.unsure.store(true, Ordering::Relaxed);
+        }
         self.marked.store(self.total(), Ordering::Relaxed);
         if self.early.swap(false, Ordering::Relaxed) {
             self.realtime_ns.store(0, Ordering::Relaxed);
@@ -69,9 +76,16 @@ impl Received {
         }
     }
 
-    /// Bytes read up to the last [`Received::mark`]: where the request that is being handled begins.
-    pub fn before(&self) -> u64 {
-        self.marked.load(Ordering::Relaxed)
+    /// Where the request that is being handled begins: bytes read up to the last [`Received::mark`]. `None` once bytes
+    /// were read ahead of an answer, or [`Received::ends`] was not told of a request: it is not known from then on.
+    pub fn before(&self) -> Option<u64> {
+        let sure = !self.unsure.load(Ordering::Relaxed);
+        sure.then(|| self.marked.load(Ordering::Relaxed))
+    }
+
+    /// Tells how many bytes of the connection there are to the end of the request that is being handled.
+    pub fn ends(&self, bytes: u64) {
+        self.ends.store(bytes, Ordering::Relaxed);
     }
 
     /// The last read, for whoever knows that no other is under way: its `bytes` are not kept and are 0.

@@ -229,13 +229,17 @@ async fn accept(listener: TcpListener, correlator: Arc<Correlator>, tally: Arc<M
                 bytes,
             }) = content_length(&mut stream).await
             {
+                let before = received.before();
+                if let Some(before) = before {
+                    received.ends(before + bytes + length as u64);
+                }
                 let call = OutboundCall {
                     peer,
                     local,
                     accepted,
                     received: received.first().map(stamp),
-                    bytes: Some(CallBytes {
-                        before: received.before(),
+                    bytes: before.map(|before| CallBytes {
+                        before,
                         read: received.total(),
                         head: (length > 0).then_some(bytes),
                     }),

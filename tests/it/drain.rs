@@ -1,10 +1,6 @@
 //! Stopping: not ready, in-flight requests finish, the outbound side stays until they have, spans are flushed.
 
-use std::sync::Arc;
-
-use tokio::sync::Notify;
-
-use crate::support::app::{self, ReplyExt};
+use crate::support::app;
 use crate::support::{client, collector, eventually, load, raw, sidecar, within};
 
 #[tokio::test]
@@ -23,25 +19,14 @@ async fn a_stop_under_load_fails_no_request_and_loses_no_span() {
 
 #[tokio::test]
 async fn requests_in_flight_finish_and_the_app_may_still_call_out() {
-    let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let service = app::service("called").await;
-    let (at_app, wait) = (Arc::clone(&reached), Arc::clone(&go_on));
-    let app = app::http()
-        .route("/slow", move |_| {
-            let (at_app, wait) = (Arc::clone(&at_app), Arc::clone(&wait));
-            async move {
-                at_app.notify_one();
-                wait.notified().await;
-                app::reply(200).text("at last")
-            }
-        })
-        .run()
-        .await;
+    let (app, held) = app::http().held("/slow", "at last");
+    let app = app.run().await;
     let collector = collector::grpc();
     let hopspan = sidecar::to(app.address).collector(&collector).run().await;
     let (inbound, outbound, status) = (hopspan.inbound, hopspan.outbound, hopspan.status);
     let slow = tokio::spawn(async move { client::get(inbound, "/slow").send().await });
-    within("the request to reach the app", reached.notified()).await;
+    held.reached().await;
     let stopping = tokio::spawn(hopspan.stop());
     within("readiness to end", async {
         while client::get(status, "/readyz").send().await.status == 200 {
@@ -56,7 +41,7 @@ async fn requests_in_flight_finish_and_the_app_may_still_call_out() {
         "the outbound side still serves"
     );
     assert!(!stopping.is_finished());
-    go_on.notify_one();
+    held.release();
     let answer = within("the slow answer", slow).await.unwrap();
     assert_eq!(answer.text(), "at last");
     assert_eq!(answer.header("connection"), Some("close"));

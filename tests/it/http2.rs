@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::support::app::{self, ReplyExt};
-use crate::support::{collector, eventually, h2, raw, sidecar, within};
+use crate::support::{client, collector, eventually, h2, raw, sidecar, within};
 
 mod abuse;
 mod downgrade;
@@ -164,19 +164,8 @@ async fn a_client_that_resets_a_stream_cancels_its_request_only() {
 
 #[tokio::test]
 async fn a_stop_says_goaway_and_lets_streams_finish() {
-    let (reached, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (at_app, wait) = (Arc::clone(&reached), Arc::clone(&gate));
-    let app = app::http()
-        .route("/slow", move |_| {
-            let (at_app, wait) = (Arc::clone(&at_app), Arc::clone(&wait));
-            async move {
-                at_app.notify_one();
-                wait.notified().await;
-                app::reply(200).text("at last")
-            }
-        })
-        .run()
-        .await;
+    let (app, held) = app::http().held("/slow", "at last");
+    let app = app.run().await;
     let collector = collector::grpc();
     let hopspan = sidecar::to(app.address).collector(&collector).run().await;
     let client = h2::connect(hopspan.inbound).await;
@@ -185,11 +174,11 @@ async fn a_stop_says_goaway_and_lets_streams_finish() {
         let client = client.clone();
         tokio::spawn(async move { client.get("/slow").await })
     };
-    within("the request to reach the app", reached.notified()).await;
+    held.reached().await;
     let stopping = tokio::spawn(hopspan.stop());
     eventually("an idle connection to be closed", || idle.is_closed()).await;
     assert!(!stopping.is_finished());
-    gate.notify_one();
+    held.release();
     assert_eq!(within("the answer", slow).await.unwrap().text(), "at last");
     let stopped = within("the stop", stopping).await.unwrap();
     assert!(stopped.drained);
@@ -263,24 +252,7 @@ async fn curl_speaks_it() {
     let app = app::service("hello").await;
     let hopspan = sidecar::to(app.address).run().await;
     let url = format!("http://{}/", hopspan.inbound);
-    let curl = tokio::process::Command::new("curl")
-        .args([
-            "--http2-prior-knowledge",
-            "-sS",
-            "-w",
-            " %{http_version}",
-            &url,
-        ])
-        .output();
-    let Ok(output) = within("curl", curl).await else {
-        eprintln!("skipped: no curl here");
-        return;
-    };
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "hello 2",
-        "{output:?}"
-    );
+    client::curl_agrees(&["--http2-prior-knowledge", &url], "hello 2").await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::tls::{self, Authority, Files, H1, H2};
-use crate::support::{app, collector, h2, raw, sidecar, within};
+use crate::support::{app, client, collector, h2, raw, sidecar, within};
 
 /// A sidecar with a certificate for localhost.
 fn before(app: &app::App, files: &Files) -> sidecar::Builder {
@@ -64,26 +64,15 @@ async fn http_1_and_2_are_agreed_on() {
 async fn curl_agrees() {
     let (app, ca) = (app::service("hello").await, Authority::new());
     let hopspan = before(&app, &ca.issue(&["localhost"])).run().await;
+    let port = hopspan.inbound.port();
     let (url, resolve) = (
-        format!("https://localhost:{}/", hopspan.inbound.port()),
-        format!("localhost:{}:127.0.0.1", hopspan.inbound.port()),
+        format!("https://localhost:{port}/"),
+        format!("localhost:{port}:127.0.0.1"),
     );
+    let authority = ca.file().to_string_lossy().into_owned();
     for (flag, expected) in [("--http1.1", "hello 1.1"), ("--http2", "hello 2")] {
-        let curl = tokio::process::Command::new("curl")
-            .args([flag, "-sS", "-w", " %{http_version}", "--resolve", &resolve])
-            .arg("--cacert")
-            .arg(ca.file())
-            .arg(&url)
-            .output();
-        let Ok(output) = within("curl", curl).await else {
-            eprintln!("skipped: no curl here");
-            return;
-        };
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout),
-            expected,
-            "{output:?}"
-        );
+        let arguments = [flag, "--resolve", &resolve, "--cacert", &authority, &url];
+        client::curl_agrees(&arguments, expected).await;
     }
 }
 

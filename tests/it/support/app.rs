@@ -23,11 +23,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::journal::Journal;
 use super::message::{self, Head};
 use super::tap::Tap;
+use super::within;
 
 /// What a handler answers with.
 pub(crate) type Reply = http::Response<UnsyncBoxBody<Bytes, std::io::Error>>;
@@ -145,6 +147,21 @@ impl Builder {
         self
     }
 
+    /// Answers a path with 200 and `text`, but only when told to.
+    pub(crate) fn held(self, path: &str, text: &'static str) -> (Builder, Held) {
+        let held = Held::default();
+        let at_app = held.clone();
+        let builder = self.route(path, move |_| {
+            let at_app = at_app.clone();
+            async move {
+                at_app.reached.notify_one();
+                at_app.released.notified().await;
+                reply(200).text(text)
+            }
+        });
+        (builder, held)
+    }
+
     /// Answers a path by a function that reads the body itself.
     pub(crate) fn streaming<F, R>(mut self, path: &str, handler: F) -> Builder
     where
@@ -183,6 +200,25 @@ impl Builder {
             open,
             task,
         }
+    }
+}
+
+/// A request that waits at the app for its answer.
+#[derive(Clone, Default)]
+pub(crate) struct Held {
+    reached: Arc<Notify>,
+    released: Arc<Notify>,
+}
+
+impl Held {
+    /// Waits for the request to reach the app.
+    pub(crate) async fn reached(&self) {
+        within("the request to reach the app", self.reached.notified()).await;
+    }
+
+    /// Lets the app answer.
+    pub(crate) fn release(&self) {
+        self.released.notify_one();
     }
 }
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use super::message::Response;
 use super::raw::{self, Peer};
+use super::within;
 
 /// A request in the making.
 #[derive(Clone, Debug)]
@@ -108,4 +109,22 @@ impl Request {
     pub(crate) async fn try_answer(&self, peer: &mut Peer) -> Option<Response> {
         peer.try_response_to(&self.method).await
     }
+}
+
+/// What curl, with these arguments, prints of a body and the version of HTTP it came by. Where there is no curl, a word
+/// on stderr instead.
+pub(crate) async fn curl_agrees(arguments: &[&str], expected: &str) {
+    let curl = tokio::process::Command::new("curl")
+        .args(["-sS", "-w", " %{http_version}"])
+        .args(arguments)
+        .output();
+    let Ok(output) = within("curl", curl).await else {
+        eprintln!("skipped: no curl here");
+        return;
+    };
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        expected,
+        "{output:?}"
+    );
 }

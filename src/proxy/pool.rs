@@ -12,29 +12,26 @@
 //! A connection of HTTP/1.1 belongs to one exchange at a time; those of HTTP/2 are [`shared`].
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::body::RequestBody;
-use super::connect::{Check, ConnectError, Connected, Connector, Verdict, secure};
-use super::stamped::Received;
+use super::connect::{ConnectError, Connected, Connector, Verdict, secure};
 use super::upstream::Upstream;
 use crate::config::Address;
-use crate::telemetry::metrics::Metrics;
 use crate::tls::Offer;
 
 mod fault;
 mod guarded;
 mod idle;
 mod limits;
+mod options;
 mod pooled;
 mod shared;
 
@@ -42,6 +39,7 @@ pub use fault::{SendError, SendFault};
 use guarded::{Guarded, OpenGauge};
 use idle::Idle;
 pub use limits::PoolLimits;
+pub use options::{OnOpen, Opened, PoolOptions};
 pub use pooled::Pooled;
 use pooled::{AbortOnDrop, Cost, Line};
 use shared::{Join, Shared, Tasks, Ticket};
@@ -53,61 +51,6 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const BUFFER: usize = 64 * 1024;
 
 static NEXT_OPENED: AtomicU64 = AtomicU64::new(1);
-
-/// A connection that was opened.
-#[derive(Debug)]
-pub struct Opened {
-    /// Unique among the upstream connections of this process.
-    pub id: u64,
-    /// Our end; `None` for unix sockets.
-    pub local: Option<SocketAddr>,
-    /// The upstream's end; `None` for unix sockets.
-    pub peer: Option<SocketAddr>,
-    /// What was asked for.
-    pub upstream: Upstream,
-    /// Whether exchanges share it (HTTP/2).
-    pub multiplexed: bool,
-    /// Before connecting to it began.
-    pub began: std::time::Instant,
-    /// The number of our end's unix socket, which no other ever has; `None` for TCP.
-    pub unix_cookie: Option<u64>,
-    /// What was read, where [`PoolOptions::stamp`] asks for it: with receive times where the kernel gives them.
-    pub received: Option<Arc<Received>>,
-}
-
-/// Told about each connection when it opens; what it returns is dropped when that socket is closed.
-pub type OnOpen = Arc<dyn Fn(&Opened) -> Box<dyn Send> + Send + Sync>;
-
-/// How a pool behaves. What may change while it runs is in `limits`.
-pub struct PoolOptions {
-    /// Read at each use.
-    pub limits: Arc<ArcSwap<PoolLimits>>,
-    /// Told about each connection.
-    pub on_open: Option<OnOpen>,
-    /// Judges each resolved address.
-    pub check: Option<Check>,
-    /// Whether the names of a response's fields go on in the case they came in; see
-    /// [`ServeOptions::preserve_case`](super::server::ServeOptions::preserve_case) for requests.
-    pub preserve_case: bool,
-    /// Whether reads carry the kernel's receive times (TCP only).
-    pub stamp: bool,
-    /// Where things are counted.
-    pub metrics: Arc<Metrics>,
-}
-
-impl PoolOptions {
-    /// With these limits and nothing else.
-    pub fn new(limits: PoolLimits, metrics: Arc<Metrics>) -> PoolOptions {
-        PoolOptions {
-            limits: Arc::new(ArcSwap::from_pointee(limits)),
-            on_open: None,
-            check: None,
-            preserve_case: true,
-            stamp: false,
-            metrics,
-        }
-    }
-}
 
 /// The connections of one direction.
 pub struct Pool {

@@ -1,0 +1,67 @@
+//! How a pool behaves, and what it tells of the connections it opens.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::PoolLimits;
+use crate::proxy::connect::Check;
+use crate::proxy::stamped::Received;
+use crate::proxy::upstream::Upstream;
+use crate::telemetry::metrics::Metrics;
+
+/// A connection that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Unique among the upstream connections of this process.
+    pub id: u64,
+    /// Our end; `None` for unix sockets.
+    pub local: Option<SocketAddr>,
+    /// The upstream's end; `None` for unix sockets.
+    pub peer: Option<SocketAddr>,
+    /// What was asked for.
+    pub upstream: Upstream,
+    /// Whether exchanges share it (HTTP/2).
+    pub multiplexed: bool,
+    /// Before connecting to it began.
+    pub began: std::time::Instant,
+    /// The number of our end's unix socket, which no other ever has; `None` for TCP.
+    pub unix_cookie: Option<u64>,
+    /// What was read, where [`PoolOptions::stamp`] asks for it: with receive times where the kernel gives them.
+    pub received: Option<Arc<Received>>,
+}
+
+/// Told about each connection when it opens; what it returns is dropped when that socket is closed.
+pub type OnOpen = Arc<dyn Fn(&Opened) -> Box<dyn Send> + Send + Sync>;
+
+/// How a pool behaves. What may change while it runs is in `limits`.
+pub struct PoolOptions {
+    /// Read at each use.
+    pub limits: Arc<ArcSwap<PoolLimits>>,
+    /// Told about each connection.
+    pub on_open: Option<OnOpen>,
+    /// Judges each resolved address.
+    pub check: Option<Check>,
+    /// Whether the names of a response's fields go on in the case they came in; see
+    /// [`ServeOptions::preserve_case`](crate::proxy::server::ServeOptions::preserve_case) for requests.
+    pub preserve_case: bool,
+    /// Whether reads carry the kernel's receive times (TCP only).
+    pub stamp: bool,
+    /// Where things are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl PoolOptions {
+    /// With these limits and nothing else.
+    pub fn new(limits: PoolLimits, metrics: Arc<Metrics>) -> PoolOptions {
+        PoolOptions {
+            limits: Arc::new(ArcSwap::from_pointee(limits)),
+            on_open: None,
+            check: None,
+            preserve_case: true,
+            stamp: false,
+            metrics,
+        }
+    }
+}

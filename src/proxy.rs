@@ -19,6 +19,7 @@ pub mod stamped;
 pub mod tunnel;
 pub mod upstream;
 
+mod crowd;
 mod holder;
 mod linger;
 mod refusal;

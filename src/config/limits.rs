@@ -72,6 +72,12 @@ pub struct Limits {
     /// Bytes of a request or response head.
     #[serde(with = "size")]
     pub head_bytes: usize,
+    /// Bytes of a client's target: path and query.
+    #[serde(with = "size")]
+    pub target_bytes: usize,
+    /// Bytes of one header field of a client's request, name and value.
+    #[serde(with = "size")]
+    pub field_bytes: usize,
     /// Header fields of a head.
     #[serde(with = "count")]
     pub headers: usize,
@@ -102,6 +108,8 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             head_bytes: 32 * 1024,
+            target_bytes: 8190,
+            field_bytes: 8 * 1024,
             headers: 100,
             connections: 10_000,
             http2_streams: 100,

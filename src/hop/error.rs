@@ -68,6 +68,9 @@ pub enum ExchangeError {
     /// No answer within the route's timeout.
     #[error("{0} did not answer in time")]
     HttpResponseTimeout(String),
+    /// The head of the answer is larger than `limits.head_bytes`, or has more fields than `limits.headers`.
+    #[error("the head of the answer of {0} is too large")]
+    HttpResponseHeaderSectionSize(String),
     /// The answer is not HTTP.
     #[error("{0} did not answer with valid HTTP")]
     HttpProtocolError(String),
@@ -158,6 +161,11 @@ impl ExchangeError {
             Self::HttpResponseTimeout(_) => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "http_response_timeout",
+                Upstream,
+            ),
+            Self::HttpResponseHeaderSectionSize(_) => (
+                StatusCode::BAD_GATEWAY,
+                "http_response_header_section_size",
                 Upstream,
             ),
             Self::HttpProtocolError(_) => {

@@ -53,6 +53,11 @@ pub fn plan(
         leaves.baggage = baggage::extract(request.headers()).0;
     }
     check(request)?;
+    checked::within(
+        request,
+        snapshot.limits.target_bytes,
+        snapshot.limits.field_bytes,
+    )?;
     if request.method() == Method::CONNECT {
         // A tunnel to the app would carry requests that nothing here sees.
         return Err(ExchangeError::BadRequest {

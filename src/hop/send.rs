@@ -195,6 +195,7 @@ fn send_error(upstream: &Upstream, error: &SendError) -> ExchangeError {
     match error.fault {
         SendFault::RequestBody => ExchangeError::RequestIncomplete,
         SendFault::RequestStalled => ExchangeError::RequestStalled,
+        SendFault::TooLarge => ExchangeError::HttpResponseHeaderSectionSize(upstream),
         SendFault::Malformed => ExchangeError::HttpProtocolError(upstream),
         SendFault::Incomplete | SendFault::StreamReset => {
             ExchangeError::HttpResponseIncomplete(upstream)

@@ -8,17 +8,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::crowd::{Crowd, Place};
 pub use super::holder::Holder;
 use super::server::{Connection, Handler, ServeOptions, serve_connection};
 use super::socket::Socket;
 use super::stamped::{self, Stamped};
+use super::timed::Clock;
 use crate::config::Address;
 use crate::telemetry::Code;
 use crate::telemetry::metrics::{Direction, Reason};
@@ -28,6 +30,10 @@ const BACKLOG: u32 = 4096;
 /// First wait after an error that will not go away at once; doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Descriptors that are no connection: listeners, files, what the thread rung has in the kernel.
+const OWN: usize = 40;
+/// Idle connections that are closed when the process has no descriptor left.
+const EVICT: usize = 16;
 
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 
@@ -139,8 +145,8 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     Ok(Listener { inner, local })
 }
 
-/// How many client connections fit the descriptor limit: 80 % of it (a connection to the app is needed for each in
-/// flight, so this is generous to keep-alive clients), at most `wanted`.
+/// How many client connections fit the descriptor limit: 80 % of what hopspan does not need itself (a connection to the
+/// app is needed for each in flight, so this is generous to keep-alive clients), at most `wanted`. Reads `/proc`.
 pub fn connections_that_fit(wanted: usize) -> usize {
     let limit = std::fs::read_to_string("/proc/self/limits")
         .ok()
@@ -148,7 +154,9 @@ pub fn connections_that_fit(wanted: usize) -> usize {
             let line = limits.lines().find(|l| l.starts_with("Max open files"))?;
             line.split_ascii_whitespace().nth(3)?.parse::<usize>().ok()
         });
-    limit.map_or(wanted, |limit| wanted.min(limit / 10 * 8))
+    limit.map_or(wanted, |limit| {
+        wanted.min((limit.saturating_sub(OWN) * 4 / 5).max(1))
+    })
 }
 
 /// Accepts and serves connections until `stop`; then takes what the kernel has queued, lets each connection finish
@@ -171,7 +179,7 @@ pub async fn serve<H: Handler>(
         stamp,
         local: listener.local,
         open,
-        count: Arc::new(AtomicI64::new(0)),
+        crowd: Arc::default(),
         options,
         handler,
         stop,
@@ -192,6 +200,8 @@ pub async fn serve<H: Handler>(
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
                 server.refused("accept_error");
+                // Descriptors, most likely: those of idle connections are the ones that can be had.
+                server.evicted(server.crowd.make_room(EVICT, Instant::now()));
                 tracing::warn!(error = %error, listener = %server.local, "cannot accept connections");
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
@@ -233,7 +243,7 @@ struct Server<H> {
     stamp: bool,
     local: SocketAddr,
     open: Gauge<i64, AtomicI64>,
-    count: Arc<AtomicI64>,
+    crowd: Arc<Crowd>,
     options: ServeOptions,
     handler: H,
     stop: CancellationToken,
@@ -242,26 +252,30 @@ struct Server<H> {
 
 impl<H: Handler> Server<H> {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let cap = self.options.limits.load().max_connections;
-        let guard = Open::new(&self.open, &self.count);
-        if usize::try_from(self.count.load(Ordering::Relaxed)).unwrap_or(0) > cap {
+        let limits = self.options.limits.load();
+        let (admitted, evicted) = self.crowd.admits(limits.max_connections, Instant::now());
+        self.evicted(evicted);
+        if !admitted {
             self.refused("limit");
             return;
         }
+        let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
+        let (clock, stop) = (Clock::new(limits.idle_timeout), self.stop.child_token());
+        let guard = Open::new(&self.open, self.crowd.enter(id, &clock, &stop));
         // Not being able to set it costs latency only.
         let _ = stream.set_nodelay(true);
         let connection = Connection {
-            id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
+            id,
             peer,
             // The listener's own address may be a wildcard; this is the one the client knows.
             local: stream.local_addr().unwrap_or(self.local),
-            accepted: std::time::Instant::now(),
+            accepted: Instant::now(),
             received: Arc::default(),
             from_here: std::sync::OnceLock::new(),
             tls: None,
         };
         let (options, handler) = (self.options.clone(), self.handler.clone());
-        let (stop, stamp) = (self.stop.clone(), self.stamp);
+        let stamp = self.stamp;
         self.tracker.spawn(async move {
             let mut panics = CountPanic(Some(&options));
             let socket = match stamp {
@@ -270,7 +284,7 @@ impl<H: Handler> Server<H> {
                 }
                 false => Socket::Tcp(stream),
             };
-            serve_connection(socket, guard, connection, &options, handler, stop).await;
+            serve_connection(socket, guard, clock, connection, &options, handler, stop).await;
             panics.0 = None;
         });
     }
@@ -282,21 +296,25 @@ impl<H: Handler> Server<H> {
             .get_or_create(&Reason { reason })
             .inc();
     }
+
+    fn evicted(&self, count: usize) {
+        let evicted = &self.options.metrics.connections_evicted;
+        evicted.inc_by(u64::try_from(count).unwrap_or(0));
+    }
 }
 
 /// Counts one open connection for as long as its socket lives.
 struct Open {
     open: Gauge<i64, AtomicI64>,
-    count: Arc<AtomicI64>,
+    _place: Place,
 }
 
 impl Open {
-    fn new(open: &Gauge<i64, AtomicI64>, count: &Arc<AtomicI64>) -> Open {
+    fn new(open: &Gauge<i64, AtomicI64>, place: Place) -> Open {
         open.inc();
-        count.fetch_add(1, Ordering::Relaxed);
         Open {
             open: open.clone(),
-            count: count.clone(),
+            _place: place,
         }
     }
 }
@@ -304,7 +322,6 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.open.dec();
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -68,7 +68,6 @@ impl Pool {
         let mut http1 = http1::Builder::new();
         http1
             .preserve_header_case(options.preserve_case)
-            .max_buf_size(BUFFER)
             // RFC 9112 sections 5.1 and 5.2 let a proxy mend these, and apps do produce them.
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
@@ -206,17 +205,29 @@ impl Pool {
         let io = TokioIo::new(Guarded::new(socket, guard));
         let line = match multiplexed {
             true => self.speak_http2(io, opened, limits.max_head_bytes).await,
-            false => self.speak_http1(io, opened).await,
+            false => self.speak_http1(io, opened, &limits).await,
         };
         let line = line.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
         Ok(Pooled::new(line, self, permit, Some(cost)))
     }
 
-    async fn speak_http1<S: Speak>(&self, io: S, opened: Arc<Opened>) -> hyper::Result<Line> {
+    async fn speak_http1<S: Speak>(
+        &self,
+        io: S,
+        opened: Arc<Opened>,
+        limits: &PoolLimits,
+    ) -> hyper::Result<Line> {
         if opened.upstream.may_be_shared() {
             self.shared.speaks_http1(&opened.upstream);
         }
-        let (sender, connection) = self.http1.handshake::<_, RequestBody>(io).await?;
+        let mut http1 = self.http1.clone();
+        http1
+            .max_header_size(limits.max_head_bytes)
+            .max_buf_size(BUFFER.max(limits.max_head_bytes));
+        if limits.max_headers != limits::HYPER_MAX_HEADERS {
+            http1.max_headers(limits.max_headers);
+        }
+        let (sender, connection) = http1.handshake::<_, RequestBody>(io).await?;
         let id = opened.id;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {

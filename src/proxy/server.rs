@@ -166,10 +166,11 @@ const FRESH: Duration = Duration::from_millis(50);
 type Wire<G> = Timed<Rewound<Socket>, G>;
 
 /// Serves one connection until it closes, `stop` (gracefully) or `options.cut` (at once). `guard` is dropped when the
-/// socket is closed, which for tunnels is later than this returns.
+/// socket is closed, which for tunnels is later than this returns. `clock` is the connection's own.
 pub(crate) async fn serve_connection<G, H>(
     mut socket: Socket,
     guard: G,
+    clock: Arc<Clock>,
     mut connection: Connection,
     options: &ServeOptions,
     handler: H,
@@ -179,7 +180,6 @@ pub(crate) async fn serve_connection<G, H>(
     H: Handler,
 {
     let limits = options.limits.load_full();
-    let clock = Clock::new(limits.idle_timeout);
     let heard = {
         let sniffed = sniff(
             &mut socket,

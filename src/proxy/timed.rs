@@ -13,7 +13,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ use tokio::time::Sleep;
 use super::linger::Linger;
 use super::refusal;
 
+/// What idle times are counted from.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+const IN_USE: u64 = u64::MAX;
+
 /// What the timer and the socket of one connection share.
 pub(crate) struct Clock {
     read: AtomicU64,
@@ -30,20 +34,25 @@ pub(crate) struct Clock {
     lifted: AtomicBool,
     body_expected: AtomicBool,
     head_awaited: AtomicBool,
+    /// Milliseconds since [`BEGINNING`] at which the wait for a request began; [`IN_USE`] while there is one.
+    idle_since: AtomicU64,
     sleep: Mutex<Pin<Box<Sleep>>>,
 }
 
 impl Clock {
     /// A clock whose timer first looks after `first`.
     pub(crate) fn new(first: Duration) -> Arc<Clock> {
-        Arc::new(Clock {
+        let clock = Arc::new(Clock {
             read: AtomicU64::new(0),
             head_late: AtomicBool::new(false),
             lifted: AtomicBool::new(false),
             body_expected: AtomicBool::new(false),
             head_awaited: AtomicBool::new(false),
+            idle_since: AtomicU64::new(IN_USE),
             sleep: Mutex::new(Box::pin(tokio::time::sleep(first))),
-        })
+        });
+        clock.idles_from(Instant::now());
+        clock
     }
 
     /// Whether a head was begun and not ended in time (as opposed to none begun).
@@ -60,6 +69,20 @@ impl Clock {
     pub(crate) fn request_begins(&self, with_body: bool) {
         self.body_expected.store(with_body, Ordering::Relaxed);
         self.head_awaited.store(false, Ordering::Relaxed);
+        self.idle_since.store(IN_USE, Ordering::Relaxed);
+    }
+
+    /// Notes that no request is in hand since then.
+    pub(crate) fn idles_from(&self, since: Instant) {
+        let since = since.saturating_duration_since(*BEGINNING);
+        let since = u64::try_from(since.as_millis()).unwrap_or(0);
+        self.idle_since.store(since, Ordering::Relaxed);
+    }
+
+    /// Since when there is no request in hand; `None` while there is one.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let since = self.idle_since.load(Ordering::Relaxed);
+        (since != IN_USE).then(|| *BEGINNING + Duration::from_millis(since))
     }
 
     /// Waits on the one timer of this connection.
@@ -84,13 +107,15 @@ impl Clock {
 #[derive(Clone)]
 pub(crate) struct HeadTimer {
     clock: Arc<Clock>,
+    idle: Duration,
     head: Duration,
 }
 
 impl HeadTimer {
-    /// Waits as long as hyper asks (its `header_read_timeout`) for a first byte, then `head` for the rest.
-    pub(crate) fn new(clock: Arc<Clock>, head: Duration) -> HeadTimer {
-        HeadTimer { clock, head }
+    /// Waits as long as hyper asks for a first byte, which is its `header_read_timeout` and has to be `idle`; then
+    /// `head` for the rest.
+    pub(crate) fn new(clock: Arc<Clock>, idle: Duration, head: Duration) -> HeadTimer {
+        HeadTimer { clock, idle, head }
     }
 }
 
@@ -101,6 +126,9 @@ impl hyper::rt::Timer for HeadTimer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
         self.clock.head_awaited.store(true, Ordering::Relaxed);
+        if let Some(since) = deadline.checked_sub(self.idle) {
+            self.clock.idles_from(since);
+        }
         Box::pin(HeadWait {
             clock: self.clock.clone(),
             idle_until: deadline,

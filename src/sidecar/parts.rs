@@ -10,6 +10,7 @@ use crate::config::{Address, Config};
 use crate::correlation::Correlator;
 use crate::correlation::server::Place;
 use crate::proxy::connect::{Check, Verdict};
+use crate::proxy::listener::connections_that_fit;
 use crate::proxy::pool::{Opened, Pool, PoolLimits, PoolOptions};
 use crate::proxy::server::{ServeLimits, ServeTls};
 use crate::routing::{Snapshot, Table};
@@ -125,6 +126,7 @@ fn app_limits(snapshot: &Snapshot) -> PoolLimits {
         connect_timeout: snapshot.timeouts.connect_app,
         max_idle: snapshot.limits.idle_per_upstream,
         max_head_bytes: snapshot.limits.head_bytes,
+        max_headers: snapshot.limits.headers,
         ..PoolLimits::app()
     }
 }
@@ -135,6 +137,7 @@ fn service_limits(snapshot: &Snapshot) -> PoolLimits {
         connect_timeout: snapshot.timeouts.connect,
         max_idle: snapshot.limits.idle_per_upstream,
         max_head_bytes: snapshot.limits.head_bytes,
+        max_headers: snapshot.limits.headers,
         ..PoolLimits::outbound()
     }
 }
@@ -210,9 +213,22 @@ fn serve_limits(snapshot: &Snapshot) -> ServeLimits {
         write_timeout: Some(snapshot.timeouts.body_idle),
         max_head_bytes: snapshot.limits.head_bytes,
         max_headers: snapshot.limits.headers,
-        max_connections: snapshot.limits.connections,
+        max_connections: connections(snapshot.limits.connections),
         http2_streams: u32::try_from(snapshot.limits.http2_streams).unwrap_or(u32::MAX),
         http2_head_bytes: snapshot.limits.http2_head_bytes,
         http2_heads: snapshot.limits.http2_heads,
     }
+}
+
+/// As many connections as are wanted, or as the descriptor limit allows.
+fn connections(wanted: usize) -> usize {
+    let fit = connections_that_fit(wanted);
+    if fit < wanted {
+        tracing::info!(
+            wanted,
+            connections = fit,
+            "limits.connections is more than the descriptor limit allows (ulimit -n)"
+        );
+    }
+    fit
 }

@@ -123,6 +123,8 @@ pub struct Metrics {
     pub connections: Family<Direction, Gauge<i64, AtomicI64>>,
     /// `hopspan_connections_refused_total{reason}`
     pub connections_refused: Family<Reason, Counter>,
+    /// `hopspan_connections_evicted_total`: idle ones closed to make room for new ones
+    pub connections_evicted: Counter,
     /// `hopspan_client_protocol_errors_total{reason}`: answered by the HTTP layer before a request existed
     pub protocol_errors: Family<Reason, Counter>,
     /// `hopspan_tls_certificate_expiry_timestamp_seconds` of the certificate in use; 0 without
@@ -170,6 +172,7 @@ impl Metrics {
             config_needs_restart: Gauge::default(),
             connections: Family::default(),
             connections_refused: Family::default(),
+            connections_evicted: Counter::default(),
             protocol_errors: Family::default(),
             tls_certificate_expiry: Gauge::default(),
             http2_head_bytes: Gauge::default(),
@@ -285,6 +288,11 @@ impl Metrics {
             "hopspan_connections_refused",
             "Client connections refused",
             self.connections_refused.clone(),
+        );
+        registry.register(
+            "hopspan_connections_evicted",
+            "Idle client connections closed to make room for new ones",
+            self.connections_evicted.clone(),
         );
         registry.register(
             "hopspan_client_protocol_errors",

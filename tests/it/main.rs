@@ -9,6 +9,7 @@ mod destinations;
 mod doctor;
 mod drain;
 mod floors;
+mod holding;
 mod http2;
 mod inbound;
 mod incidents;

@@ -85,6 +85,28 @@ pub fn validate<B>(request: &Request<B>) -> Result<(), BadRequest> {
     Ok(())
 }
 
+/// Refuses a target of more than `target` bytes, and a field of more than `field` bytes, name and value.
+///
+/// # Errors
+/// 414 (RFC 9110 section 15.5.15), 431 (RFC 6585 section 5).
+pub fn within<B>(request: &Request<B>, target: usize, field: usize) -> Result<(), BadRequest> {
+    let path = request.uri().path_and_query();
+    if path.is_some_and(|path| path.as_str().len() > target) {
+        return Err(BadRequest {
+            status: StatusCode::URI_TOO_LONG,
+            why: "the target is longer than limits.target_bytes",
+        });
+    }
+    let mut fields = request.headers().iter();
+    if fields.any(|(name, value)| name.as_str().len() + value.len() > field) {
+        return Err(BadRequest {
+            status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            why: "a header field is larger than limits.field_bytes",
+        });
+    }
+    Ok(())
+}
+
 /// Which of the four forms of a target go with a method (RFC 9112 section 3.2).
 fn check_form<B>(request: &Request<B>) -> Result<(), BadRequest> {
     let (uri, connect) = (request.uri(), request.method() == Method::CONNECT);

@@ -32,6 +32,8 @@ pub enum SendFault {
     StreamReset,
     /// The connection ended before the head of the response did.
     Incomplete,
+    /// The head of the response is larger than it may be.
+    TooLarge,
     /// What came is not an HTTP response.
     Malformed,
     /// The request's own body failed: the client's fault, not the upstream's.
@@ -77,6 +79,7 @@ impl SendError {
             }
             SendFault::StreamReset => "http_response_incomplete",
             SendFault::Incomplete => "http_response_incomplete",
+            SendFault::TooLarge => "http_response_header_section_size",
             SendFault::Malformed => "http_protocol_error",
             SendFault::RequestBody | SendFault::RequestStalled => "http_request_error",
             SendFault::Other => "proxy_internal_error",
@@ -92,6 +95,8 @@ impl SendFault {
             fault
         } else if error.is_incomplete_message() {
             SendFault::Incomplete
+        } else if error.is_parse_too_large() {
+            SendFault::TooLarge
         } else if error.is_parse() {
             SendFault::Malformed
         } else if error.is_user() {
@@ -138,6 +143,7 @@ impl fmt::Display for SendError {
             SendFault::StreamReset => "the upstream gave the exchange up",
             SendFault::Reset => "the connection was reset",
             SendFault::Incomplete => "the connection closed before the response was complete",
+            SendFault::TooLarge => "the response's head is too large",
             SendFault::Malformed => "the response is not HTTP",
             SendFault::RequestBody => "the request's body failed",
             SendFault::RequestStalled => "the request's body stalled",

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// hyper's own default, for which it needs no allocation.
+pub(super) const HYPER_MAX_HEADERS: usize = 100;
+
 /// Limits of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolLimits {
@@ -18,6 +21,8 @@ pub struct PoolLimits {
     pub max_wait: Duration,
     /// Bytes of a response's head.
     pub max_head_bytes: usize,
+    /// Fields of a response's head.
+    pub max_headers: usize,
 }
 
 impl PoolLimits {
@@ -30,6 +35,7 @@ impl PoolLimits {
             max_in_use: None,
             max_wait: Duration::from_secs(5),
             max_head_bytes: 32 * 1024,
+            max_headers: HYPER_MAX_HEADERS,
         }
     }
 

@@ -6,6 +6,7 @@
 //! `half_close` is off, knowingly (as in Nginx): a client that shuts its write side counts as gone, which is how the
 //! handler is cancelled the moment a client disconnects. With it on, hyper would notice only at the next write.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
 use super::{Caught, Client, Handler, ServeLimits, Wire};
+use crate::proxy::body::io_kind;
 use crate::proxy::refusal;
 use crate::proxy::timed::{Clock, HeadTimer};
 
@@ -97,7 +99,11 @@ where
 fn builder(limits: &ServeLimits, clock: &Arc<Clock>, preserve_case: bool) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(HeadTimer::new(clock.clone(), limits.header_timeout))
+        .timer(HeadTimer::new(
+            clock.clone(),
+            limits.idle_timeout,
+            limits.header_timeout,
+        ))
         // The idle limit: `HeadTimer` shortens it once a head has begun.
         .header_read_timeout(limits.idle_timeout)
         .half_close(false)
@@ -122,6 +128,9 @@ fn protocol_error(error: &hyper::Error, clock: &Clock) -> Option<&'static str> {
         Some("malformed")
     } else if error.is_timeout() {
         clock.head_was_late().then_some("slow_head")
+    } else if io_kind(error) == Some(io::ErrorKind::TimedOut) {
+        // A response that the client does not take.
+        Some("stalled_client")
     } else {
         None
     }

@@ -53,7 +53,8 @@ where
     } = client;
     // What a client still sends when it is told to go is read, or the farewell would be lost with a RST.
     clock.request_begins(true);
-    let streams = Streams::new(limits.write_timeout, &options.metrics);
+    clock.idles_from(std::time::Instant::now());
+    let streams = Streams::new(limits.write_timeout, &clock, &options.metrics);
     let service = {
         let (metrics, heads) = (options.metrics.clone(), options.heads.clone());
         let (limits, options) = (limits.clone(), options.clone());
@@ -88,6 +89,8 @@ where
                 () = stop.cancelled(), if !going => {
                     served.as_mut().graceful_shutdown();
                     going = true;
+                    // One that has nothing in hand does not stay because it does not answer.
+                    alarm.as_mut().reset(Instant::now() + GOODBYE);
                 }
                 () = &mut alarm => match streams.idle_since() {
                     None => alarm.as_mut().reset(Instant::now() + limits.idle_timeout),

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::task::TaskTracker;
 
 use crate::proxy::body::{BodyError, ResponseBody};
+use crate::proxy::timed::Clock;
 use crate::telemetry::metrics::{Metrics, Reason};
 
 tokio::task_local! {
@@ -39,17 +40,23 @@ pub(super) struct Streams {
     /// When the last one ended, in milliseconds since `started`.
     ended: Arc<AtomicU64>,
     limit: Option<Duration>,
+    clock: Arc<Clock>,
     metrics: Arc<Metrics>,
 }
 
 impl Streams {
     /// `limit`: how long a client may take no data of a stream.
-    pub(super) fn new(limit: Option<Duration>, metrics: &Arc<Metrics>) -> Streams {
+    pub(super) fn new(
+        limit: Option<Duration>,
+        clock: &Arc<Clock>,
+        metrics: &Arc<Metrics>,
+    ) -> Streams {
         Streams {
             tasks: TaskTracker::new(),
             started: Instant::now(),
             ended: Arc::default(),
             limit,
+            clock: clock.clone(),
             metrics: metrics.clone(),
         }
     }
@@ -69,6 +76,7 @@ impl Streams {
     /// Runs a stream to its end, or until its client has taken nothing for too long: then it is dropped, which resets
     /// it.
     async fn run<F: Future<Output = ()>>(self, stream: F) {
+        self.clock.request_begins(true);
         let progress = Arc::<Progress>::default();
         let mut stream = std::pin::pin!(PROGRESS.scope(progress.clone(), stream));
         let mut reaper = Reaper {
@@ -91,6 +99,10 @@ impl Streams {
         }
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.ended.store(now, Ordering::Relaxed);
+        // This one is still counted.
+        if self.tasks.len() <= 1 {
+            self.clock.idles_from(std::time::Instant::now());
+        }
     }
 }
 

@@ -7,7 +7,7 @@ fn timer() -> (Arc<Clock>, HeadTimer) {
     let clock = Clock::new(Duration::from_secs(75));
     (
         clock.clone(),
-        HeadTimer::new(clock, Duration::from_secs(10)),
+        HeadTimer::new(clock, Duration::from_secs(75), Duration::from_secs(10)),
     )
 }
 

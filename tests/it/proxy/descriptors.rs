@@ -38,7 +38,7 @@ fn refused(served: &Served) -> u32 {
 #[tokio::test]
 #[ignore = "needs a descriptor limit: run by the test above in a child process"]
 async fn under_a_limit_of_64() {
-    assert_eq!(listener::connections_that_fit(10_000), 48);
+    assert_eq!(listener::connections_that_fit(10_000), 19);
     assert_eq!(listener::connections_that_fit(5), 5);
     let handler = answer(|_, _| async { Response::new(ResponseBody::from("hello")) });
     let served = Served::start(handler, ServeLimits::default(), Metrics::new()).await;

@@ -22,6 +22,7 @@ pub mod upstream;
 mod crowd;
 mod holder;
 mod linger;
+mod proxy_protocol;
 mod refusal;
 mod resolve;
 mod sniff;

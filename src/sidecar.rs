@@ -212,6 +212,10 @@ impl Sidecar {
                 "inbound" => limits.tls.clone(),
                 _ => Arc::default(),
             },
+            balancers: match direction {
+                "inbound" => limits.balancers.clone(),
+                _ => Arc::default(),
+            },
             http2: matches!(direction, "inbound" | "outbound"),
             heads: heads.clone(),
             ..ServeOptions::new(direction, hop.metrics.clone())

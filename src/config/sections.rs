@@ -32,6 +32,9 @@ pub struct Inbound {
     /// Peers whose `X-Forwarded-*` and `Forwarded` are appended to, not replaced.
     #[serde(with = "network")]
     pub trusted_proxies: Vec<IpNet>,
+    /// Peers that begin each connection with a PROXY header.
+    #[serde(with = "network")]
+    pub proxy_protocol: Vec<IpNet>,
     /// TLS for clients; on where it has a certificate.
     pub tls: InboundTls,
     /// Whether the hop to the app has a CLIENT span of its own.
@@ -49,6 +52,7 @@ impl Default for Inbound {
             app_tls: ClientTls::default(),
             trust: Trust::All,
             trusted_proxies: private_networks(),
+            proxy_protocol: Vec::new(),
             tls: InboundTls::default(),
             app_span: true,
             routes: Vec::new(),

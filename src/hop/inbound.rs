@@ -187,6 +187,7 @@ fn describe(
     let peer = exchange.connection.peer;
     let client = client_address(headers, peer.ip(), &snapshot.inbound);
     span.attribute(semconv::CLIENT_ADDRESS, client.to_string());
+    let peer = exchange.connection.balancer.unwrap_or(peer);
     span.attribute(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
     span.attribute(semconv::NETWORK_PEER_PORT, peer.port());
     span.attribute(

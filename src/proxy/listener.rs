@@ -267,6 +267,7 @@ impl<H: Handler> Server<H> {
         let connection = Connection {
             id,
             peer,
+            balancer: None,
             // The listener's own address may be a wildcard; this is the one the client knows.
             local: stream.local_addr().unwrap_or(self.local),
             accepted: Instant::now(),

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use super::body::ResponseBody;
+use super::proxy_protocol::{self, Origin, Refusal};
 use super::sniff::{Rewound, Spoken, Unheard, sniff};
 use super::socket::Socket;
 use super::stamped::Received;
@@ -48,8 +50,10 @@ pub trait Handler: Clone + Send + Sync + 'static {
 pub struct Connection {
     /// Unique among the connections of this process.
     pub id: u64,
-    /// The client.
+    /// The client: the peer, or whom the peer's PROXY header names.
     pub peer: SocketAddr,
+    /// The load balancer, where a PROXY header named the client.
+    pub balancer: Option<SocketAddr>,
     /// Our end.
     pub local: SocketAddr,
     /// When it was accepted.
@@ -88,6 +92,8 @@ pub struct ServeOptions {
     pub preserve_case: bool,
     /// TLS, where it is spoken; read once per new connection.
     pub tls: Arc<ArcSwapOption<ServeTls>>,
+    /// Peers that begin with a PROXY header; read once per new connection.
+    pub balancers: Arc<ArcSwap<Vec<IpNet>>>,
     /// Whether HTTP/2 is spoken, too.
     pub http2: bool,
     /// What the heads of HTTP/2 requests may take in all, over every listener that shares it.
@@ -108,6 +114,7 @@ impl ServeOptions {
             stamp: false,
             preserve_case: true,
             tls: Arc::default(),
+            balancers: Arc::default(),
             http2: false,
             heads: Arc::new(HeadBudget::new(&metrics)),
             limits: Arc::new(ArcSwap::from_pointee(ServeLimits::default())),
@@ -181,19 +188,14 @@ pub(crate) async fn serve_connection<G, H>(
 {
     let limits = options.limits.load_full();
     let heard = {
-        let sniffed = sniff(
-            &mut socket,
-            &clock,
-            limits.idle_timeout,
-            limits.header_timeout,
-        );
+        let hearing = hear(&mut socket, &mut connection, options, &limits, &clock);
         let stopped = async {
             stop.cancelled().await;
             tokio::time::sleep(FRESH).await;
         };
         tokio::select! {
             biased;
-            heard = sniffed => heard,
+            heard = hearing => heard,
             () = stopped => return,
         }
     };
@@ -233,6 +235,49 @@ pub(crate) async fn serve_connection<G, H>(
         // Boxed: most connections should not have the room of this one.
         Spoken::Http2 if options.http2 => Box::pin(http2::serve(io, client)).await,
         Spoken::Http1 | Spoken::Http2 | Spoken::Tls => http1::serve(io, client).await,
+    }
+}
+
+/// What the client speaks, and what was read of it; behind the PROXY header, where there must be one.
+async fn hear(
+    socket: &mut Socket,
+    connection: &mut Connection,
+    options: &ServeOptions,
+    limits: &ServeLimits,
+    clock: &Clock,
+) -> Result<(Spoken, Vec<u8>), Unheard> {
+    let balancer = connection.peer.ip().to_canonical();
+    let known = |network: &IpNet| network.contains(&balancer);
+    let ahead = match options.balancers.load().iter().any(known) {
+        // Boxed: most connections should not have the room of it.
+        true => Box::pin(introduced(socket, connection, options, limits)).await?,
+        false => Vec::new(),
+    };
+    let (idle, head) = (limits.idle_timeout, limits.header_timeout);
+    sniff(socket, ahead, clock, idle, head).await
+}
+
+/// Reads a load balancer's PROXY header, and gives what was read behind it.
+async fn introduced(
+    socket: &mut Socket,
+    connection: &mut Connection,
+    options: &ServeOptions,
+    limits: &ServeLimits,
+) -> Result<Vec<u8>, Unheard> {
+    let reading = proxy_protocol::read(socket);
+    match tokio::time::timeout(limits.header_timeout, reading).await {
+        Ok(Ok((Origin::Peer, ahead))) => Ok(ahead),
+        Ok(Ok((Origin::Client(client), ahead))) => {
+            connection.balancer = Some(std::mem::replace(&mut connection.peer, client));
+            Ok(ahead)
+        }
+        Ok(Err(Refusal::Silent)) => Err(Unheard::Silent),
+        Ok(Err(Refusal::Malformed(why))) => {
+            tracing::debug!(peer = %connection.peer, why, "no PROXY header that can be read");
+            options.count("proxy_protocol");
+            Err(Unheard::Silent)
+        }
+        Err(_) => Err(Unheard::Slow),
     }
 }
 

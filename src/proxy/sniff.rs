@@ -54,18 +54,22 @@ fn judge(bytes: &[u8]) -> Option<Spoken> {
     }
 }
 
-/// Reads until it is known what the client speaks: `idle` for the first byte, then `head` for the rest. Gives what was
-/// read.
+/// Reads until it is known what the client speaks: `idle` for the first byte, then `head` for the rest. `ahead` was read
+/// already. Gives what was read.
 pub(crate) async fn sniff<S: AsyncRead + Unpin>(
     socket: &mut S,
+    mut ahead: Vec<u8>,
     clock: &Clock,
     idle: Duration,
     head: Duration,
 ) -> Result<(Spoken, Vec<u8>), Unheard> {
-    let mut ahead = Vec::new();
-    let mut deadline = Instant::now() + idle;
+    let first = if ahead.is_empty() { idle } else { head };
+    let mut deadline = Instant::now() + first;
     loop {
         let began = !ahead.is_empty();
+        if let Some(spoken) = judge(&ahead) {
+            return Ok((spoken, ahead));
+        }
         let read = std::future::poll_fn(|cx| {
             if let Poll::Ready(read) = poll_some(socket, &mut ahead, cx) {
                 return Poll::Ready(Some(read));
@@ -79,9 +83,6 @@ pub(crate) async fn sniff<S: AsyncRead + Unpin>(
             None if began => return Err(Unheard::Slow),
             None => return Err(Unheard::Silent),
             Some(Ok(_)) => {}
-        }
-        if let Some(spoken) = judge(&ahead) {
-            return Ok((spoken, ahead));
         }
         if !began {
             deadline = Instant::now() + head;

@@ -37,6 +37,8 @@ pub struct InboundTable {
     trust: TrustTable,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Peers that begin each connection with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
     /// Whether the hop to the app has a CLIENT span of its own.
     pub app_span: bool,
     routes: Vec<Arc<InboundRoute>>,
@@ -129,6 +131,7 @@ impl InboundTable {
             tls: compile_tls(config, faults),
             trust: TrustTable::compile(&inbound.trust),
             trusted_proxies: inbound.trusted_proxies.clone(),
+            proxy_protocol: inbound.proxy_protocol.clone(),
             app_span: inbound.app_span,
             routes,
             default: Arc::new(InboundRoute {

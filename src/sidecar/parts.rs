@@ -4,6 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Address, Config};
@@ -84,6 +85,7 @@ fn options(limits: &Arc<ArcSwap<PoolLimits>>, metrics: &Arc<Metrics>) -> PoolOpt
 pub(super) struct Limits {
     pub(super) serve: Arc<ArcSwap<ServeLimits>>,
     pub(super) tls: Arc<ArcSwapOption<ServeTls>>,
+    pub(super) balancers: Arc<ArcSwap<Vec<IpNet>>>,
     pub(super) app: Arc<ArcSwap<PoolLimits>>,
     pub(super) services: Arc<ArcSwap<PoolLimits>>,
 }
@@ -93,6 +95,9 @@ impl Limits {
         Limits {
             serve: Arc::new(ArcSwap::from_pointee(serve_limits(snapshot))),
             tls: Arc::new(ArcSwapOption::from(serve_tls(snapshot, metrics))),
+            balancers: Arc::new(ArcSwap::from_pointee(
+                snapshot.inbound.proxy_protocol.clone(),
+            )),
             app: Arc::new(ArcSwap::from_pointee(app_limits(snapshot))),
             services: Arc::new(ArcSwap::from_pointee(service_limits(snapshot))),
         }
@@ -114,6 +119,8 @@ impl Limits {
             let snapshot = table.load();
             self.serve.store(Arc::new(serve_limits(&snapshot)));
             self.tls.store(serve_tls(&snapshot, &metrics));
+            self.balancers
+                .store(Arc::new(snapshot.inbound.proxy_protocol.clone()));
             self.app.store(Arc::new(app_limits(&snapshot)));
             self.services.store(Arc::new(service_limits(&snapshot)));
         }

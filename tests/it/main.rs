@@ -1,5 +1,6 @@
 //! The one integration binary: a module per source module, over real sockets.
 
+mod balancers;
 mod cli;
 mod collector_faults;
 mod config;

@@ -6,6 +6,7 @@ fn from(peer: &str, local: &str) -> bool {
     let connection = Connection {
         id: 1,
         peer: peer.parse().unwrap(),
+        balancer: None,
         local: local.parse().unwrap(),
         accepted: Instant::now(),
         received: Arc::default(),

@@ -36,7 +36,9 @@ async fn a_preface_in_single_bytes_is_one_and_is_given_back_whole() {
         client.write_all(b"rest").await.unwrap();
     });
     let clock = Clock::new(IDLE);
-    let (spoken, ahead) = sniff(&mut server, &clock, IDLE, HEAD).await.unwrap();
+    let (spoken, ahead) = sniff(&mut server, Vec::new(), &clock, IDLE, HEAD)
+        .await
+        .unwrap();
     assert_eq!(spoken, Spoken::Http2);
     let mut all = Vec::new();
     let mut rewound = Rewound::new(ahead, server);
@@ -56,7 +58,7 @@ async fn each_wait_has_its_deadline() {
         let (mut client, mut server) = duplex(64);
         client.write_all(bytes).await.unwrap();
         let (clock, started) = (Clock::new(IDLE), tokio::time::Instant::now());
-        let heard = sniff(&mut server, &clock, IDLE, HEAD).await;
+        let heard = sniff(&mut server, Vec::new(), &clock, IDLE, HEAD).await;
         assert_eq!(
             matches!(heard, Err(Unheard::Slow)),
             !bytes.is_empty(),
@@ -70,11 +72,11 @@ async fn each_wait_has_its_deadline() {
 async fn a_client_that_leaves_is_silent_and_half_a_preface_is_http_1() {
     let (client, mut server) = duplex(64);
     drop(client);
-    let heard = sniff(&mut server, &Clock::new(IDLE), IDLE, HEAD).await;
+    let heard = sniff(&mut server, Vec::new(), &Clock::new(IDLE), IDLE, HEAD).await;
     assert!(matches!(heard, Err(Unheard::Silent)));
     let (mut client, mut server) = duplex(64);
     client.write_all(b"PRI").await.unwrap();
     drop(client);
-    let heard = sniff(&mut server, &Clock::new(IDLE), IDLE, HEAD).await;
+    let heard = sniff(&mut server, Vec::new(), &Clock::new(IDLE), IDLE, HEAD).await;
     assert!(matches!(heard, Ok((Spoken::Http1, ahead)) if ahead == b"PRI"));
 }

@@ -13,6 +13,7 @@ pub mod errors;
 pub mod export;
 mod homes;
 pub mod limits;
+pub mod mode;
 pub mod network;
 pub mod otel_env;
 mod overlay;
@@ -39,6 +40,7 @@ pub use app::{App, HttpProtocol};
 pub use errors::{ConfigError, ConfigErrors, Fault};
 pub use export::{Export, Protocol};
 pub use limits::{Limits, Timeouts};
+pub use mode::FileMode;
 pub use otel_env::OtelEnv;
 pub use sections::{
     AdminConfig, Capture, Correlation, Inbound, InboundRoute, Outbound, OutboundRoute, Propagator,
@@ -152,6 +154,7 @@ impl Config {
     /// Values that are each right but cannot be together.
     pub fn contradictions(&self) -> Vec<Fault> {
         let mut faults = self.clashing_listeners();
+        faults.extend(self.unreachable_listeners());
         faults.extend(self.lonely_tls());
         for (index, app) in self.inbound.app.iter().enumerate() {
             if meet(&app.address, &self.inbound.listen) {
@@ -184,6 +187,26 @@ impl Config {
             ));
         }
         faults
+    }
+
+    /// Those that are called by TCP only.
+    fn unreachable_listeners(&self) -> Vec<Fault> {
+        let listeners = [
+            ("outbound.listen", &self.outbound.listen),
+            ("status.listen", &self.status.listen),
+            ("admin.listen", &self.admin.listen),
+        ];
+        let unix = listeners
+            .into_iter()
+            .filter(|(_, address)| address.port().is_none());
+        unix.map(|(path, address)| {
+            self.fault(
+                path,
+                format!("`{address}`: only inbound.listen can be a unix socket"),
+                "write host:port",
+            )
+        })
+        .collect()
     }
 
     fn clashing_listeners(&self) -> Vec<Fault> {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Desk, Door};
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Address, Config, ConfigErrors};
 use crate::correlation::{self, Correlator, Loader};
 use crate::export;
 use crate::hop::startup::Startup;
@@ -27,12 +27,14 @@ use crate::trace::sampling::RateLimiter;
 /// How long a start waits for the kernel to take the thread rung's programs; usually a tenth of a second.
 const SETTLE: Duration = Duration::from_secs(2);
 
+mod activation;
 mod parts;
 mod running;
 mod state;
 #[cfg(test)]
 mod toothless;
 
+pub use activation::{Activated, VARIABLES as ACTIVATION};
 use running::Serving;
 pub use running::{Running, Stopped};
 use state::State;
@@ -53,6 +55,8 @@ pub struct Options {
     pub child: Option<ChildId>,
     /// The thread that kept the capabilities for the thread rung, where there is one.
     pub loader: Option<Loader>,
+    /// Sockets that listen already.
+    pub activated: Activated,
 }
 
 /// Why a sidecar did not start.
@@ -64,16 +68,19 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error("{0}")]
     Bind(#[from] BindError),
+    /// A socket that was passed on cannot be listened on.
+    #[error("the socket that was passed for {0}: {1}")]
+    Activated(&'static str, #[source] std::io::Error),
     /// The exporter's settings cannot work.
     #[error("export: {0}")]
     Export(#[from] export::ExportError),
 }
 
 /// Where it listens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Addresses {
     /// Clients.
-    pub inbound: SocketAddr,
+    pub inbound: Address,
     /// The app's own calls.
     pub outbound: SocketAddr,
     /// Probes and metrics.
@@ -110,15 +117,22 @@ impl Sidecar {
             metrics.clone(),
         )?;
 
-        let inbound = listener::bind(&config.inbound.listen).await?;
-        let outbound = listener::bind(&config.outbound.listen).await?;
-        let status = listener::bind(&config.status.listen).await?;
-        let admin = listener::bind(&config.admin.listen).await?;
+        let mut activated = options.activated;
+        let inbound = match passed(&mut activated, "inbound")? {
+            Some(listener) => listener,
+            None => {
+                let mode = config.inbound.socket_mode.bits();
+                listener::bind(&config.inbound.listen, mode).await?
+            }
+        };
+        let outbound = tcp(&mut activated, "outbound", &config.outbound.listen).await?;
+        let status = tcp(&mut activated, "status", &config.status.listen).await?;
+        let admin = tcp(&mut activated, "admin", &config.admin.listen).await?;
         let addresses = Addresses {
-            inbound: inbound.local_addr(),
-            outbound: outbound.local_addr(),
-            status: status.local_addr(),
-            admin: admin.local_addr(),
+            inbound: inbound.address(),
+            outbound: outbound.tcp_address()?,
+            status: status.tcp_address()?,
+            admin: admin.tcp_address()?,
         };
 
         let limits = parts::Limits::of(&table.load(), &metrics);
@@ -137,10 +151,9 @@ impl Sidecar {
         // Connections that were made before it watches would not be joined.
         let _ = tokio::time::timeout(SETTLE, correlator.settled()).await;
         // An app may call its own service: only what comes back to the same listener is a loop.
-        let (inbound_loop, outbound_loop) = (
-            [addresses.inbound, addresses.outbound],
-            [addresses.outbound],
-        );
+        let outbound_loop = [addresses.outbound];
+        let mut inbound_loop = outbound_loop.to_vec();
+        inbound_loop.extend(inbound.tcp_address().ok());
         let hop = Arc::new(Hop {
             app_pool: parts::app_pool(&limits.app, &metrics, &correlator, &inbound_loop),
             service_pool: parts::service_pool(&limits.services, &metrics, &outbound_loop, &table),
@@ -175,10 +188,28 @@ impl Sidecar {
     }
 }
 
+/// The listener that was passed for a door.
+fn passed(activated: &mut Activated, door: &'static str) -> Result<Option<Listener>, StartError> {
+    let listener = activated.listener(door).transpose();
+    listener.map_err(|error| StartError::Activated(door, error))
+}
+
+/// The listener that was passed for a door, or one of our own.
+async fn tcp(
+    activated: &mut Activated,
+    door: &'static str,
+    address: &Address,
+) -> Result<Listener, StartError> {
+    match passed(activated, door)? {
+        Some(listener) => Ok(listener),
+        None => Ok(listener::bind_tcp(address).await?),
+    }
+}
+
 impl Sidecar {
     /// Where it will serve.
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Serves, and watches the config file.

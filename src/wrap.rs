@@ -45,6 +45,8 @@ pub struct WrapOptions {
     pub reap_orphans: bool,
     /// Variables set for the child besides the proxy's.
     pub extra_env: Vec<(OsString, OsString)>,
+    /// Variables of ours that the child does not get.
+    pub unset: &'static [&'static str],
 }
 
 impl WrapOptions {
@@ -56,6 +58,7 @@ impl WrapOptions {
             keep_proxy: false,
             reap_orphans: true,
             extra_env: Vec::new(),
+            unset: &[],
         }
     }
 }
@@ -143,6 +146,9 @@ impl Child {
         let program = command.first().ok_or(SpawnError::Empty)?;
         let environment = Environment::prepare(options, |name| std::env::var_os(name))?;
         let mut prepared = std::process::Command::new(program);
+        for passed_to_us in options.unset {
+            prepared.env_remove(passed_to_us);
+        }
         prepared
             .args(command.iter().skip(1))
             .envs(environment.set)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hopspan::config::Config;
 use hopspan::config::otel_env::OtelEnv;
 use hopspan::correlation::Loader;
-use hopspan::sidecar::{ChildId, Options, Running, Sidecar};
+use hopspan::sidecar::{ACTIVATION, Activated, ChildId, Options, Running, Sidecar};
 use hopspan::telemetry::{Code, logs};
 use hopspan::wrap::shim::Shim;
 use hopspan::wrap::{Child, Signal, Signals, WrapOptions};
@@ -19,13 +19,18 @@ use super::{RunArgs, start_line, view};
 /// Runs until told to stop. In wrap mode the command's code is returned.
 pub fn run(args: RunArgs) -> ExitCode {
     logs::init();
+    // Before anything opens a descriptor.
+    let activated = match Activated::take() {
+        Ok(activated) => activated,
+        Err(why) => return failed(&why),
+    };
     // Before the runtime starts its threads: they get what this one has left.
     let loader = Loader::keep(!args.command.is_empty());
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("the runtime did not start: {error}")),
     };
-    let code = runtime.block_on(serve(args, loader));
+    let code = runtime.block_on(serve(args, loader, activated));
     // Connections that were cut have ended their spans; nothing else is worth waiting for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code
@@ -46,7 +51,7 @@ fn failed(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(args: RunArgs, loader: std::io::Result<Loader>) -> ExitCode {
+async fn serve(args: RunArgs, loader: std::io::Result<Loader>, activated: Activated) -> ExitCode {
     // Before anything else, so that no signal falls between.
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -66,7 +71,10 @@ async fn serve(args: RunArgs, loader: std::io::Result<Loader>) -> ExitCode {
         viewer.as_ref().map(view::Beside::endpoint),
         child_pid.clone(),
     ) {
-        Ok(options) => options,
+        Ok(options) => Options {
+            activated,
+            ..options
+        },
         Err(why) => return failed(&why),
     };
     let sidecar = match Sidecar::bind(options).await {
@@ -131,6 +139,7 @@ fn options(
         loader: loader
             .inspect_err(|error| tracing::warn!("capabilities: {error}"))
             .ok(),
+        activated: Activated::default(),
     })
 }
 
@@ -206,6 +215,7 @@ fn spawn(
         extra_env: shim
             .map(|shim| shim.environment(outbound, |name| std::env::var_os(name)))
             .unwrap_or_default(),
+        unset: &ACTIVATION,
         ..WrapOptions::new(outbound)
     };
     match Child::spawn(&args.command, &options) {

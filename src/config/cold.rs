@@ -24,6 +24,7 @@ const COLD: &[Cold] = cold! {
     "service" service;
     "resource" resource;
     "inbound.listen" inbound.listen;
+    "inbound.socket_mode" inbound.socket_mode;
     "outbound.listen" outbound.listen;
     "status.listen" status.listen;
     "admin.listen" admin.listen;

@@ -12,7 +12,7 @@ use super::network;
 use super::tls::{ClientTls, InboundTls};
 use super::trust::Trust;
 use super::values::{Rate, Ratio, one_or_many};
-use super::{Address, duration};
+use super::{Address, FileMode, duration};
 
 /// `inbound:`: requests from clients to the app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ use super::{Address, duration};
 pub struct Inbound {
     /// Where clients connect.
     pub listen: Address,
+    /// The permissions of its file, where that is a unix socket.
+    pub socket_mode: FileMode,
     /// Where the app listens; several are taken in turn.
     #[serde(with = "one_or_many")]
     pub app: Vec<App>,
@@ -47,6 +49,7 @@ impl Default for Inbound {
     fn default() -> Inbound {
         Inbound {
             listen: Address::tcp("0.0.0.0", 8080),
+            socket_mode: FileMode::GROUP,
             app: vec![Address::tcp("127.0.0.1", 8000).into()],
             protocol: HttpProtocol::Auto,
             app_tls: ClientTls::default(),

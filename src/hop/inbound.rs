@@ -186,10 +186,23 @@ fn describe(
     }
     let peer = exchange.connection.peer;
     let client = client_address(headers, peer.ip(), &snapshot.inbound);
-    span.attribute(semconv::CLIENT_ADDRESS, client.to_string());
-    let peer = exchange.connection.balancer.unwrap_or(peer);
-    span.attribute(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
-    span.attribute(semconv::NETWORK_PEER_PORT, peer.port());
+    let by = exchange.connection.balancer.unwrap_or(peer);
+    match &exchange.connection.unix {
+        None => {
+            span.attribute(semconv::CLIENT_ADDRESS, client.to_string());
+            span.attribute(semconv::NETWORK_PEER_ADDRESS, by.ip().to_string());
+            span.attribute(semconv::NETWORK_PEER_PORT, by.port());
+        }
+        Some(path) => {
+            let path = path.display().to_string();
+            // 127.0.0.1 is what it counts as, not where it is.
+            let known = client != by.ip();
+            let client = known.then(|| client.to_string());
+            span.attribute(semconv::CLIENT_ADDRESS, client.unwrap_or(path.clone()));
+            span.attribute(semconv::NETWORK_PEER_ADDRESS, path);
+            span.attribute(semconv::NETWORK_TRANSPORT, "unix");
+        }
+    }
     span.attribute(
         semconv::NETWORK_PROTOCOL_VERSION,
         super::version(request.version()),

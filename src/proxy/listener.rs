@@ -1,32 +1,30 @@
 //! Accepting connections: bind with an error that names who holds the port, an accept loop that no error ends, a cap
 //! on connections, and a stop that loses none already in the kernel's queue.
-//!
-//! Unix-domain listeners are not here yet.
 
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use bound::{Accepted, BACKLOG};
+pub use bound::{BindError, Holder, Listener, bind, bind_tcp};
+
 use super::crowd::{Crowd, Place};
-pub use super::holder::Holder;
 use super::server::{Connection, Handler, ServeOptions, serve_connection};
 use super::socket::Socket;
-use super::stamped::{self, Stamped};
+use super::stamped::Stamped;
 use super::timed::Clock;
 use crate::config::Address;
 use crate::telemetry::Code;
 use crate::telemetry::metrics::{Direction, Reason};
 
-/// Connections the kernel keeps for us until they are accepted (capped by `net.core.somaxconn`).
-const BACKLOG: u32 = 4096;
+mod bound;
+mod unix;
+
 /// First wait after an error that will not go away at once; doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -36,114 +34,6 @@ const OWN: usize = 40;
 const EVICT: usize = 16;
 
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
-
-/// Why an address cannot be listened on.
-#[derive(Debug)]
-pub struct BindError {
-    address: Address,
-    source: io::Error,
-    holder: Option<Holder>,
-}
-
-impl BindError {
-    /// The process that holds the port, where it could be found.
-    pub fn holder(&self) -> Option<&Holder> {
-        self.holder.as_ref()
-    }
-
-    /// Whether the address is taken.
-    pub fn is_in_use(&self) -> bool {
-        self.source.kind() == io::ErrorKind::AddrInUse
-    }
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on {}: ", self.address)?;
-        match (&self.holder, self.is_in_use()) {
-            (Some(holder), _) => write!(f, "the port is taken by {holder}"),
-            (None, true) => write!(f, "the port is taken by a process that is not visible here"),
-            (None, false) => write!(f, "{}", self.source),
-        }
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-/// A bound TCP listener.
-#[derive(Debug)]
-pub struct Listener {
-    inner: TcpListener,
-    local: SocketAddr,
-}
-
-impl Listener {
-    /// Where it listens: the port is the real one where 0 was asked for.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local
-    }
-
-    /// The socket, for servers with an accept loop of their own (the viewer).
-    pub fn into_inner(self) -> TcpListener {
-        self.inner
-    }
-}
-
-/// Binds a TCP address. Names are resolved; the first address that can be bound is taken.
-///
-/// # Errors
-/// The name does not resolve, the port is taken (then the holder is looked up), or it is not permitted. Unix sockets
-/// are refused as unsupported.
-pub async fn bind(address: &Address) -> Result<Listener, BindError> {
-    let failed = |source: io::Error| BindError {
-        address: address.clone(),
-        source,
-        holder: None,
-    };
-    let Address::Tcp { host, port } = address else {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "listening on a unix socket is not supported",
-        )));
-    };
-    let candidates = tokio::net::lookup_host((&**host, *port))
-        .await
-        .map_err(failed)?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for candidate in candidates {
-        match listen(candidate) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    let mut error = failed(last);
-    if error.is_in_use() {
-        let port = *port;
-        // Reads many files of /proc: not on a worker of the runtime.
-        error.holder = tokio::task::spawn_blocking(move || super::holder::of_port(port))
-            .await
-            .unwrap_or(None);
-    }
-    Err(error)
-}
-
-fn listen(address: SocketAddr) -> io::Result<Listener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    // A restart must not wait for the TIME_WAITs of the one before.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    let inner = socket.listen(BACKLOG)?;
-    let local = inner.local_addr()?;
-    Ok(Listener { inner, local })
-}
 
 /// How many client connections fit the descriptor limit: 80 % of what hopspan does not need itself (a connection to the
 /// app is needed for each in flight, so this is generous to keep-alive clients), at most `wanted`. Reads `/proc`.
@@ -162,7 +52,7 @@ pub fn connections_that_fit(wanted: usize) -> usize {
 /// Accepts and serves connections until `stop`; then takes what the kernel has queued, lets each connection finish
 /// its exchange, and returns while `tracker` still has those.
 pub async fn serve<H: Handler>(
-    listener: Listener,
+    mut listener: Listener,
     options: ServeOptions,
     handler: H,
     stop: CancellationToken,
@@ -172,12 +62,12 @@ pub async fn serve<H: Handler>(
         direction: options.direction,
     });
     let stamp = options.stamp
-        && stamped::enable(&listener.inner)
+        && listener.stamp()
             .inspect_err(|error| tracing::warn!(code = %Code::NoTimestamp, error = %error, "no kernel receive times"))
             .is_ok();
     let server = Server {
         stamp,
-        local: listener.local,
+        local: listener.address(),
         open,
         crowd: Arc::default(),
         options,
@@ -189,13 +79,13 @@ pub async fn serve<H: Handler>(
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = listener.inner.accept() => accepted,
+            accepted = listener.accept() => accepted,
             () = server.stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok(accepted) => {
                 pause = FIRST_PAUSE;
-                server.admit(stream, peer);
+                server.admit(accepted);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -215,8 +105,9 @@ pub async fn serve<H: Handler>(
         }
     }
     // Closing a listener resets what it has queued: those clients were promised a connection.
-    while let Some(Ok((stream, peer))) = accept_now(&listener.inner).await {
-        server.admit(stream, peer);
+    listener.hide();
+    while let Some(Ok(accepted)) = accept_now(&listener).await {
+        server.admit(accepted);
     }
 }
 
@@ -231,7 +122,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn accept_now(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+async fn accept_now(listener: &Listener) -> Option<io::Result<Accepted>> {
     tokio::select! {
         biased;
         accepted = listener.accept() => Some(accepted),
@@ -241,7 +132,7 @@ async fn accept_now(listener: &TcpListener) -> Option<io::Result<(TcpStream, Soc
 
 struct Server<H> {
     stamp: bool,
-    local: SocketAddr,
+    local: Address,
     open: Gauge<i64, AtomicI64>,
     crowd: Arc<Crowd>,
     options: ServeOptions,
@@ -251,7 +142,7 @@ struct Server<H> {
 }
 
 impl<H: Handler> Server<H> {
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+    fn admit(&self, accepted: Accepted) {
         let limits = self.options.limits.load();
         let (admitted, evicted) = self.crowd.admits(limits.max_connections, Instant::now());
         self.evicted(evicted);
@@ -262,14 +153,12 @@ impl<H: Handler> Server<H> {
         let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
         let (clock, stop) = (Clock::new(limits.idle_timeout), self.stop.child_token());
         let guard = Open::new(&self.open, self.crowd.enter(id, &clock, &stop));
-        // Not being able to set it costs latency only.
-        let _ = stream.set_nodelay(true);
         let connection = Connection {
             id,
-            peer,
+            peer: accepted.peer,
             balancer: None,
-            // The listener's own address may be a wildcard; this is the one the client knows.
-            local: stream.local_addr().unwrap_or(self.local),
+            local: accepted.local,
+            unix: accepted.unix,
             accepted: Instant::now(),
             received: Arc::default(),
             from_here: std::sync::OnceLock::new(),
@@ -279,11 +168,11 @@ impl<H: Handler> Server<H> {
         let stamp = self.stamp;
         self.tracker.spawn(async move {
             let mut panics = CountPanic(Some(&options));
-            let socket = match stamp {
-                true => {
+            let socket = match accepted.socket {
+                Socket::Tcp(stream) if stamp => {
                     Socket::Stamped(Stamped::new(stream, connection.received.clone()).answering())
                 }
-                false => Socket::Tcp(stream),
+                socket => socket,
             };
             serve_connection(socket, guard, clock, connection, &options, handler, stop).await;
             panics.0 = None;

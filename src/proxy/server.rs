@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -54,6 +55,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// The load balancer, where a PROXY header named the client.
     pub balancer: Option<SocketAddr>,
+    /// The unix socket it came by; `peer` is 127.0.0.1 then.
+    pub unix: Option<Arc<Path>>,
     /// Our end.
     pub local: SocketAddr,
     /// When it was accepted.

@@ -44,7 +44,8 @@ impl Serving {
         handler: H,
     ) -> Serving {
         let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
-        tokio::spawn(listener::serve(
+        // Tracked as its connections are: what it still takes from the queue as it stops is waited for.
+        connections.spawn(listener::serve(
             listener,
             options,
             handler,
@@ -75,8 +76,8 @@ pub struct Stopped {
 
 impl Running {
     /// Where it listens.
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// hopspan's counters.

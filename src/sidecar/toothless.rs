@@ -32,6 +32,7 @@ async fn a_sidecar_without_rules() {
         overlay: Arc::new(|config| config.export.disabled = true),
         child: Some(Arc::new(move || Some(pid))),
         loader: None,
+        activated: super::Activated::default(),
     })
     .await
     .unwrap();

@@ -85,9 +85,8 @@ pub(super) async fn bind(
     door: Door,
     address: &Address,
 ) -> Result<(TcpListener, SocketAddr), BindError> {
-    let listener = listener::bind(address)
-        .await
-        .map_err(|source| BindError::Listen { door, source })?;
-    let local = listener.local_addr();
-    Ok((listener.into_inner(), local))
+    let bound = listener::bind_tcp(address).await;
+    bound
+        .and_then(listener::Listener::into_tcp)
+        .map_err(|source| BindError::Listen { door, source })
 }

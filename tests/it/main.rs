@@ -15,6 +15,7 @@ mod http2;
 mod inbound;
 mod incidents;
 mod joins;
+mod listeners;
 mod outbound;
 mod proxy;
 mod reload;

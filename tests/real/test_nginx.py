@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import signal
 
 from harness import Case, ROOT, free_port, request, run, tool
 from processes import get, wait_until
@@ -26,15 +27,20 @@ http {{
 
 
 class BehindNginx(Case):
+    def before(self, app):
+        """hopspan before the app, and where Nginx finds it."""
+        sidecar = self.sidecar(app)
+        return sidecar, f"127.0.0.1:{sidecar.ports['inbound']}"
+
     def setUp(self):
         super().setUp()
         nginx = tool("nginx", "nginx is not installed")
-        self.sidecar_ = self.sidecar(self.app(*self.gunicorn("--workers", "2")))
+        self.sidecar_, upstream = self.before(self.app(*self.gunicorn("--workers", "2")))
         self.port = free_port()
         deployed = (ROOT / "deploy/nginx/hopspan.conf").read_text()
         # The file as it is deployed, but for the two ports.
         moved = deployed.replace("listen 80;", f"listen 127.0.0.1:{self.port};", 1)
-        moved = moved.replace("server 127.0.0.1:8080;", f"server 127.0.0.1:{self.sidecar_.ports['inbound']};", 1)
+        moved = moved.replace("server 127.0.0.1:8080;", f"server {upstream};", 1)
         self.assertEqual(2, sum(a != b for a, b in zip(deployed.splitlines(), moved.splitlines())))
         (self.folder / "hopspan.conf").write_text(moved)
         user = "user root;" if os.geteuid() == 0 else ""
@@ -101,4 +107,24 @@ class BehindNginx(Case):
 
     def test_hopspan_gone_is_nginx_s_502_and_back_is_back(self):
         self.stop(self.sidecar_.process)
+        self.assertEqual(502, request(self.port, "GET", "/echo/")[0])
+
+
+class BehindNginxByUnixSocket(BehindNginx):
+    """All of the above, by `inbound.listen: unix:`."""
+
+    def before(self, app):
+        self.socket = self.folder / "run" / "http.sock"
+        self.socket.parent.mkdir()
+        return self.sidecar(app, inbound=f"unix:{self.socket}"), f"unix:{self.socket}"
+
+    def test_hopspan_gone_is_nginx_s_502_and_back_is_back(self):
+        app = self.sidecar_.app
+        os.kill(self.sidecar_.process.popen.pid, signal.SIGKILL)
+        wait_until("Nginx to notice", lambda: request(self.port, "GET", "/echo/")[0] == 502, [self.nginx])
+        self.assertTrue(self.socket.is_socket(), "killed, it leaves its file")
+        again = self.sidecar(app, name="again", inbound=f"unix:{self.socket}")
+        self.assertEqual(200, request(self.port, "GET", "/echo/")[0])
+        self.stop(again.process)
+        self.assertFalse(self.socket.exists())
         self.assertEqual(502, request(self.port, "GET", "/echo/")[0])

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import unittest
+import urllib.request
 
 from harness import HOPSPAN, ROOT, Case, free_port, run, tool
 from processes import get, wait_until
@@ -34,6 +35,30 @@ class Unit(Case):
             code, output = run([self.analyze(), "verify", "--man=no", folder / unit], env=env)
             mine = [line for line in output.splitlines() if "hopspan" in line or "app.service" in line]
             self.assertEqual((0, []), (code, mine), output)
+
+    def test_systemd_takes_the_sockets(self):
+        folder = self.folder / "system"
+        folder.mkdir()
+        (folder / "hopspan.service").write_text(UNIT.read_text().replace(INSTALLED, HOPSPAN))
+        env = dict(os.environ, SYSTEMD_UNIT_PATH=f"{folder}:")
+        for name in ("hopspan.socket", "hopspan-outbound.socket"):
+            shutil.copy(UNIT.parent / name, folder)
+            code, output = run([self.analyze(), "verify", "--man=no", folder / name], env=env)
+            mine = [line for line in output.splitlines() if "hopspan" in line]
+            self.assertEqual((0, []), (code, mine), output)
+
+    def test_systemd_s_own_activation_starts_it_with_the_sockets_names(self):
+        """systemd-socket-activate does what systemd does with the .socket units: a first client starts hopspan."""
+        activate = tool("systemd-socket-activate", "systemd is not installed")
+        app, clients, calls, status, admin = self.app(*self.gunicorn()), *(free_port() for _ in range(4))
+        doors = ["--status", f"127.0.0.1:{status}", "--admin", f"127.0.0.1:{admin}", "--app", f"127.0.0.1:{app}"]
+        listen = ["-l", f"127.0.0.1:{calls}", "-l", f"127.0.0.1:{clients}", "--fdname=outbound:inbound"]
+        process = self.start("activate", [activate, *listen, "-E", "OTEL_TRACES_EXPORTER=none", HOPSPAN, "run", *doors])
+        wait_until("the sockets", lambda: "Listening on" in process.log.read_text(), [process])
+        self.assertEqual(200, get(f"http://127.0.0.1:{clients}/healthz", timeout=30)[0])
+        by_proxy = urllib.request.ProxyHandler({"http": f"http://127.0.0.1:{calls}"})
+        called = urllib.request.build_opener(by_proxy).open(f"http://127.0.0.1:{app}/healthz", timeout=30)
+        self.assertEqual(200, called.status)
 
     def test_a_mistake_would_be_seen(self):
         broken = self.folder / "broken.service"

@@ -7,6 +7,7 @@ fn from(peer: &str, local: &str) -> bool {
         id: 1,
         peer: peer.parse().unwrap(),
         balancer: None,
+        unix: None,
         local: local.parse().unwrap(),
         accepted: Instant::now(),
         received: Arc::default(),

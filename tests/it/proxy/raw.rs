@@ -137,8 +137,10 @@ impl Served {
         metrics: Arc<Metrics>,
         stamp: bool,
     ) -> Served {
-        let bound = listener::bind(&Address::tcp("127.0.0.1", 0)).await.unwrap();
-        let address = bound.local_addr();
+        let bound = listener::bind_tcp(&Address::tcp("127.0.0.1", 0))
+            .await
+            .unwrap();
+        let address = bound.tcp_address().unwrap();
         let mut options = ServeOptions::new("inbound", metrics.clone());
         options.stamp = stamp;
         options.limits = Arc::new(ArcSwap::from_pointee(limits));

@@ -321,9 +321,11 @@ async fn a_stalled_reader_is_cut_off() {
 
 #[tokio::test]
 async fn a_taken_port_names_its_holder() {
-    let first = listener::bind(&Address::tcp("127.0.0.1", 0)).await.unwrap();
-    let port = first.local_addr().port();
-    let error = listener::bind(&Address::tcp("127.0.0.1", port))
+    let first = listener::bind_tcp(&Address::tcp("127.0.0.1", 0))
+        .await
+        .unwrap();
+    let port = first.tcp_address().unwrap().port();
+    let error = listener::bind_tcp(&Address::tcp("127.0.0.1", port))
         .await
         .unwrap_err();
     let text = error.to_string();

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -173,6 +174,29 @@ impl Drop for Process {
             // SAFETY: killpg takes no pointers.
             unsafe { libc::killpg(group, libc::SIGKILL) };
         }
+    }
+}
+
+/// Makes a command inherit these sockets, as descriptors 3 and on.
+pub(crate) fn pass(command: &mut Command, sockets: &[&OwnedFd]) {
+    // Out of the way of the numbers they get. They live as long as the command, which is until it has started.
+    let copies: Vec<OwnedFd> = sockets
+        .iter()
+        // SAFETY: the descriptor is open, and the copy is nobody else's.
+        .map(|fd| unsafe {
+            OwnedFd::from_raw_fd(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 100))
+        })
+        .collect();
+    // SAFETY: dup2 is async-signal-safe; nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            for (at, copy) in (3..).zip(&copies) {
+                if libc::dup2(copy.as_raw_fd(), at) == -1 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
     }
 }
 

@@ -10,6 +10,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hopspan::config::Address;
 use serde_json::{Value, json};
 
 use super::collector::Collector;
@@ -83,12 +84,16 @@ impl Builder {
             overlay: std::sync::Arc::new(|_| ()),
             child: None,
             loader: None,
+            activated: hopspan::sidecar::Activated::default(),
         };
         let bound = hopspan::sidecar::Sidecar::bind(options).await;
         let running = bound.unwrap_or_else(|error| panic!("{error}")).start();
-        let addresses = running.addresses();
+        let addresses = running.addresses().clone();
         Sidecar {
-            inbound: addresses.inbound,
+            inbound: match addresses.inbound {
+                Address::Unix(_) => ([0, 0, 0, 0], 0).into(),
+                tcp => tcp.to_string().parse().unwrap(),
+            },
             outbound: addresses.outbound,
             status: addresses.status,
             admin: addresses.admin,
@@ -106,6 +111,7 @@ impl Builder {
 
 /// A running sidecar.
 pub(crate) struct Sidecar {
+    /// Nowhere, where it is a unix socket.
     pub(crate) inbound: SocketAddr,
     pub(crate) outbound: SocketAddr,
     pub(crate) status: SocketAddr,

@@ -51,6 +51,24 @@ impl Live {
     pub(super) fn note_time(&mut self) {
         self.boot.note(process::monotonic(), process::boottime());
     }
+
+    /// The users that made the sockets which accept connections for `app`.
+    pub(super) fn makers(&mut self, app: SocketAddr) -> Vec<u32> {
+        let found = self.listening(app).unwrap_or_default();
+        found.iter().map(|listener| listener.uid).collect()
+    }
+
+    fn listening(&mut self, app: SocketAddr) -> Result<Vec<Answer>, Trouble> {
+        let mut found = self.diag.listeners(libc::AF_INET as u8).map_err(trouble)?;
+        // A machine without IPv6 has no such listeners.
+        found.extend(
+            self.diag
+                .listeners(libc::AF_INET6 as u8)
+                .unwrap_or_default(),
+        );
+        found.retain(|listener| listens_at(listener, app));
+        Ok(found)
+    }
 }
 
 impl Kernel for Live {
@@ -91,14 +109,7 @@ impl Kernel for Live {
     }
 
     fn listeners(&mut self, app: SocketAddr) -> Result<Listeners, Trouble> {
-        let mut found = self.diag.listeners(libc::AF_INET as u8).map_err(trouble)?;
-        // A machine without IPv6 has no such listeners.
-        found.extend(
-            self.diag
-                .listeners(libc::AF_INET6 as u8)
-                .unwrap_or_default(),
-        );
-        found.retain(|listener| listens_at(listener, app));
+        let found = self.listening(app)?;
         Ok(Listeners {
             inodes: found.iter().map(|listener| listener.inode).collect(),
             backlog: found.iter().map(|l| l.send_queue).min().unwrap_or(0),

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use super::family::Family;
 use super::kernel::{Kernel, Pid, Trouble};
 use super::live::Live;
-use super::process;
 use crate::telemetry::Code;
+
+mod hidden;
 
 /// What the serial rung can do here. Prints as `serial: ready` or `serial: off: <why> — <what to do>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +91,7 @@ pub(super) fn describe(wraps: bool, child: Option<Pid>, apps: &[SocketAddr]) -> 
     family.discover(&mut live, apps);
     let workers = family.ids();
     if workers.is_empty() {
-        return unseen(&mut live);
+        return hidden::unseen(&mut live, apps);
     }
     for id in workers {
         let Some(member) = family.member(id) else {
@@ -101,7 +102,7 @@ pub(super) fn describe(wraps: bool, child: Option<Pid>, apps: &[SocketAddr]) -> 
         let children = live.children(&member.handle).map(drop);
         match sockets.and(children).and(thread) {
             Ok(()) | Err(Trouble::Gone) => {}
-            Err(Trouble::Denied) => return denied(id.pid),
+            Err(Trouble::Denied) => return hidden::denied(id.pid),
             Err(Trouble::Unsupported) => {
                 return Rung::off(
                     Code::SerialKernel,
@@ -118,65 +119,4 @@ fn waiting(why: &str) -> Rung {
     Rung::Waiting {
         why: why.to_owned(),
     }
-}
-
-/// Somebody listens, and no process that may be looked at does.
-fn unseen(live: &mut Live) -> Rung {
-    let hidden = live.pids().into_iter().find(|pid| {
-        let opened = live.open(*pid);
-        opened.is_ok_and(|(handle, _)| live.sockets(&handle) == Err(Trouble::Denied))
-    });
-    match hidden {
-        Some(pid) => denied(pid),
-        None => Rung::off(
-            Code::SerialPidNamespace,
-            "the app's processes are not visible from here",
-            "share the PID namespace (Kubernetes: shareProcessNamespace: true; Docker: --pid=container:APP)",
-        ),
-    }
-}
-
-/// Why a process may not be looked at, as far as can be told.
-fn denied(pid: Pid) -> Rung {
-    let own = process::effective_uid();
-    let user = status_uid(pid);
-    if let Some(user) = user.filter(|user| *user != own) {
-        return Rung::off(
-            Code::SerialUser,
-            format!("process {pid} runs as user {user}, hopspan as user {own}"),
-            "run both as one user, or give hopspan CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
-        );
-    }
-    let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
-    match yama.as_deref().map(str::trim) {
-        Ok("1") => Rung::off(
-            Code::SerialYama,
-            "kernel.yama.ptrace_scope is 1 and hopspan did not start the app",
-            "start the app by hopspan (hopspan run -- COMMAND), or give hopspan CAP_SYS_PTRACE",
-        ),
-        Ok("2") => Rung::off(
-            Code::SerialYama,
-            "kernel.yama.ptrace_scope is 2",
-            "give hopspan CAP_SYS_PTRACE",
-        ),
-        Ok("3") => Rung::off(
-            Code::SerialYama,
-            "kernel.yama.ptrace_scope is 3: no process may be looked at until the next boot",
-            "set it to 1 or lower in /etc/sysctl.d and reboot",
-        ),
-        _ => Rung::off(
-            Code::SerialNotDumpable,
-            format!(
-                "/proc/{pid} may not be read (it changed its user without exec, or seccomp forbids it)"
-            ),
-            "start the app as its user from the beginning, or give hopspan CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
-        ),
-    }
-}
-
-/// The user a process acts as.
-fn status_uid(pid: Pid) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_ascii_whitespace().nth(1)?.parse().ok()
 }

@@ -163,7 +163,7 @@ def call(request):
             body = text
         calls.append({"status": code, "body": body})
         time.sleep(int(request.GET.get("ms", 0)) / 1000)
-    return JsonResponse({"pid": os.getpid(), "calls": calls})
+    return JsonResponse({"pid": os.getpid(), "traceparent": request.headers.get("traceparent"), "calls": calls})
 
 
 def fan_out(request):

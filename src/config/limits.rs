@@ -93,6 +93,9 @@ pub struct Limits {
     /// Bytes of the heads of all HTTP/2 requests that were not sent on yet.
     #[serde(with = "size")]
     pub http2_heads: usize,
+    /// HTTP/2 requests at once, over all connections of clients.
+    #[serde(with = "count")]
+    pub http2_requests: usize,
     /// Unused connections kept to one upstream.
     #[serde(with = "count")]
     pub idle_per_upstream: usize,
@@ -115,6 +118,7 @@ impl Default for Limits {
             http2_streams: 100,
             http2_head_bytes: 16 * 1024,
             http2_heads: 16 * 1024 * 1024,
+            http2_requests: 10_000,
             idle_per_upstream: 256,
             attributes: 128,
             attribute_bytes: 4096,

@@ -150,6 +150,8 @@ pub struct ServeLimits {
     pub http2_head_bytes: usize,
     /// Heads of HTTP/2 requests in hand at once, over all connections; above: 503.
     pub http2_heads: usize,
+    /// HTTP/2 requests at once, over all connections; above: 503.
+    pub http2_requests: usize,
 }
 
 impl Default for ServeLimits {
@@ -165,6 +167,7 @@ impl Default for ServeLimits {
             http2_streams: 100,
             http2_head_bytes: 16 * 1024,
             http2_heads: 16 * 1024 * 1024,
+            http2_requests: 10_000,
         }
     }
 }

@@ -224,6 +224,7 @@ fn serve_limits(snapshot: &Snapshot) -> ServeLimits {
         http2_streams: u32::try_from(snapshot.limits.http2_streams).unwrap_or(u32::MAX),
         http2_head_bytes: snapshot.limits.http2_head_bytes,
         http2_heads: snapshot.limits.http2_heads,
+        http2_requests: snapshot.limits.http2_requests,
     }
 }
 

@@ -131,6 +131,8 @@ pub struct Metrics {
     pub tls_certificate_expiry: Gauge,
     /// `hopspan_http2_head_bytes`: heads of HTTP/2 requests in hand
     pub http2_head_bytes: Gauge,
+    /// `hopspan_http2_streams`: HTTP/2 requests at once
+    pub http2_streams: Gauge,
     /// `hopspan_upstream_connections_opened_total`
     pub upstream_connections_opened: Counter,
     /// `hopspan_upstream_connections_open`
@@ -176,6 +178,7 @@ impl Metrics {
             protocol_errors: Family::default(),
             tls_certificate_expiry: Gauge::default(),
             http2_head_bytes: Gauge::default(),
+            http2_streams: Gauge::default(),
             upstream_connections_opened: Counter::default(),
             upstream_connections_open: Gauge::default(),
             upstream_retries: Family::default(),
@@ -308,6 +311,11 @@ impl Metrics {
             "hopspan_http2_head_bytes",
             "Heads of HTTP/2 requests that are in hand",
             self.http2_head_bytes.clone(),
+        );
+        registry.register(
+            "hopspan_http2_streams",
+            "HTTP/2 requests in hand",
+            self.http2_streams.clone(),
         );
         registry.register(
             "hopspan_upstream_connections_opened",

@@ -3,4 +3,6 @@
 //!
 //! Sizes here are those of every run; `tests/real/long` runs the same and more at their long size.
 
+mod cost;
+mod leverage;
 mod limits;

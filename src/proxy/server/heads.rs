@@ -1,8 +1,9 @@
-//! What the heads of HTTP/2 requests may take in all.
+//! What HTTP/2 requests may take in all: their heads, and how many of them there are at once.
 //!
 //! HPACK lets some bytes on the wire stand for a head a hundred times as large, and one connection may have many
 //! streams (CVE-2026-49975): a limit per connection bounds nothing that counts. So heads are counted where they are
-//! seen first, over all connections, until they were sent on.
+//! seen first, over all connections, until they were sent on. A stream costs more than its head while it lasts, and is as
+//! cheap to open: their number has a limit as that of connections has.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +13,10 @@ use http::request::Parts;
 
 use crate::telemetry::Metrics;
 
-/// Bytes of heads in hand.
+/// Bytes of heads in hand, and streams.
 pub struct HeadBudget {
     used: AtomicUsize,
+    streams: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
@@ -23,6 +25,7 @@ impl HeadBudget {
     pub fn new(metrics: &Arc<Metrics>) -> HeadBudget {
         HeadBudget {
             used: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             metrics: metrics.clone(),
         }
     }
@@ -36,6 +39,26 @@ impl HeadBudget {
         };
         self.metrics.http2_head_bytes.inc_by(as_i64(bytes));
         (before.saturating_add(bytes) <= limit).then_some(room)
+    }
+}
+
+impl HeadBudget {
+    /// A place for one more stream where there are fewer than `limit`.
+    pub(super) fn enter(self: &Arc<HeadBudget>, limit: usize) -> Option<Entered> {
+        let before = self.streams.fetch_add(1, Ordering::Relaxed);
+        self.metrics.http2_streams.inc();
+        let entered = Entered(self.clone());
+        (before < limit).then_some(entered)
+    }
+}
+
+/// A stream's place, for as long as it lives.
+pub(super) struct Entered(Arc<HeadBudget>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.http2_streams.dec();
     }
 }
 
@@ -91,6 +114,17 @@ mod tests {
         drop((first, second));
         assert_eq!(metrics.http2_head_bytes.get(), 0);
         assert!(budget.take(100, 100).is_some());
+    }
+
+    #[test]
+    fn streams_are_let_in_up_to_their_number() {
+        let metrics = Metrics::new();
+        let budget = Arc::new(HeadBudget::new(&metrics));
+        let first = budget.enter(1).unwrap();
+        assert!(budget.enter(1).is_none());
+        assert_eq!(metrics.http2_streams.get(), 1);
+        drop(first);
+        assert!(budget.enter(1).is_some());
     }
 
     #[test]

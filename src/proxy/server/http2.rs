@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::heads::{self, HeadBudget};
+use super::heads::{self, Entered, HeadBudget};
 use super::streams::{Paced, Streams};
 use super::{Caught, Client, Handler, ServeLimits, Wire, own_answer};
 use crate::proxy::body::{ResponseBody, io_kind};
@@ -60,19 +60,19 @@ where
         let (limits, options) = (limits.clone(), options.clone());
         service_fn(move |request: Request<Incoming>| {
             let (handler, connection) = (handler.clone(), connection.clone());
-            let handling = admitted(request, &heads, &limits).map(|request| {
+            let handling = admitted(request, &heads, &limits).map(|(request, entered)| {
                 let handling = async move { handler.handle(request, connection).await };
-                Caught::new(handling, &metrics)
+                (Caught::new(handling, &metrics), entered)
             });
             if let Err(refused) = &handling {
                 options.count(refused.reason);
             }
             async move {
-                let response = match handling {
-                    Ok(handling) => handling.await?,
-                    Err(refused) => refused.answer(),
+                let (response, entered) = match handling {
+                    Ok((handling, entered)) => (handling.await?, Some(entered)),
+                    Err(refused) => (refused.answer(), None),
                 };
-                Ok::<_, Infallible>(response.map(Paced::new))
+                Ok::<_, Infallible>(response.map(|body| Paced::new(body, entered)))
             }
         })
     };
@@ -139,40 +139,45 @@ struct Refused {
     reason: &'static str,
     status: StatusCode,
     proxy_status: &'static str,
-    text: &'static str,
 }
 
 impl Refused {
+    /// Without content: content would wait for a window, and whoever is refused here may never open one.
     fn answer(&self) -> Response<ResponseBody> {
-        own_answer(self.status, self.proxy_status, self.text)
+        own_answer(self.status, self.proxy_status, "")
     }
 }
 
-/// The request with its room in the budget, for as long as the head is held.
+/// The request with its room in the budget, for as long as the head is held, and its place among the streams.
 fn admitted(
     request: Request<Incoming>,
     budget: &Arc<HeadBudget>,
     limits: &ServeLimits,
-) -> Result<Request<Incoming>, Refused> {
+) -> Result<(Request<Incoming>, Entered), Refused> {
     let (mut parts, body) = request.into_parts();
     if parts.headers.len() > limits.max_headers {
         return Err(Refused {
             reason: "too_large",
             status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             proxy_status: "hopspan; error=http_request_error",
-            text: "hopspan: there are too many header fields\n",
         });
     }
+    let Some(entered) = budget.enter(limits.http2_requests) else {
+        return Err(Refused {
+            reason: "stream_budget",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            proxy_status: "hopspan; error=proxy_internal_error",
+        });
+    };
     let Some(room) = budget.take(heads::size(&parts), limits.http2_heads) else {
         return Err(Refused {
             reason: "head_budget",
             status: StatusCode::SERVICE_UNAVAILABLE,
             proxy_status: "hopspan; error=proxy_internal_error",
-            text: "hopspan: too many large requests at once\n",
         });
     };
     parts.extensions.insert(Arc::new(room));
-    Ok(Request::from_parts(parts, body))
+    Ok((Request::from_parts(parts, body), entered))
 }
 
 /// The class of an error that ended the connection; `None` where the client merely left.

@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tokio_util::task::TaskTracker;
 
+use super::heads::Entered;
 use crate::proxy::body::{BodyError, ResponseBody};
 use crate::proxy::timed::Clock;
 use crate::telemetry::metrics::{Metrics, Reason};
@@ -140,11 +141,12 @@ impl Reaper {
 pub(super) struct Paced {
     inner: ResponseBody,
     progress: Option<Arc<Progress>>,
+    _entered: Option<Entered>,
 }
 
 impl Paced {
     /// To be called on the task of the stream.
-    pub(super) fn new(inner: ResponseBody) -> Paced {
+    pub(super) fn new(inner: ResponseBody, entered: Option<Entered>) -> Paced {
         let progress = PROGRESS.try_with(Arc::clone).ok();
         if let Some(progress) = &progress {
             // The head goes in any case; the first data waits for a window.
@@ -152,7 +154,11 @@ impl Paced {
                 .owed
                 .store(!inner.is_end_stream(), Ordering::Relaxed);
         }
-        Paced { inner, progress }
+        Paced {
+            inner,
+            progress,
+            _entered: entered,
+        }
     }
 }
 

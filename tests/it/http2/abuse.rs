@@ -122,6 +122,32 @@ async fn heads_of_all_connections_share_one_budget() {
     assert!(metrics.contains("hopspan_http2_head_bytes 0"), "{metrics}");
 }
 
+#[tokio::test]
+async fn streams_of_all_connections_have_a_number() {
+    let (app, held) = app::http().held("/held", "at last");
+    let app = app.run().await;
+    let hopspan = sidecar::to(app.address)
+        .set("limits.http2_requests", json!(1))
+        .run()
+        .await;
+    let client = h2::connect(hopspan.inbound).await;
+    let first = tokio::spawn(async move { client.get("/held").await.status });
+    held.reached().await;
+    // Without a window for content: it is told, and nothing waits.
+    let mut frames = h2::frames_with(hopspan.inbound, &[(4, 0)]).await;
+    frames.headers(1, h2::WHOLE, &h2::get("/")).await;
+    let head = frames.expect(h2::HEADERS, "an answer").await;
+    assert_eq!(head.flags & h2::END_STREAM, h2::END_STREAM);
+    let metrics = hopspan.metrics().await;
+    assert!(metrics.contains("hopspan_client_protocol_errors_total{reason=\"stream_budget\"} 1"));
+    assert!(metrics.contains("hopspan_http2_streams 1"), "{metrics}");
+    held.release();
+    assert_eq!(first.await.unwrap(), 200);
+    hopspan.until("hopspan_http2_streams", 0.0).await;
+    let client = h2::connect(hopspan.inbound).await;
+    assert_eq!(client.get("/other").await.status, 404, "by the app");
+}
+
 /// A client that opens no window holds neither the answer nor the app for ever.
 #[tokio::test]
 async fn a_stream_that_takes_no_data_is_reset() {

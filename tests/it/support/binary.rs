@@ -9,7 +9,10 @@ use super::sidecar::Builder;
 
 /// The command, with nothing of this shell's settings for hopspan or OpenTelemetry.
 pub(crate) fn command<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hopspan"));
+    let built = env!("CARGO_BIN_EXE_hopspan");
+    // Another build of the same, to be measured.
+    let binary = std::env::var_os("HOPSPAN_TEST_BINARY").unwrap_or_else(|| built.into());
+    let mut command = Command::new(binary);
     command.args(args);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -30,6 +30,7 @@ mod unlinked;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -39,8 +40,10 @@ pub use call::{CallBytes, OutboundCall, Stamp};
 use engine::Engine;
 use http::HeaderValue;
 use in_flight::{Ends, InFlight};
-pub use presence::{AppConnection, Presence};
+use kernel::{End, Inode};
+pub use presence::{AppConnection, AppEnd, Presence};
 pub use rung::Rung;
+use server::Place;
 pub use thread::Loader;
 use thread::Thread;
 use token::{TokenAnswer, Tokens};
@@ -90,7 +93,7 @@ pub struct Correlator {
     /// `None` where it is switched off.
     thread: Option<Arc<Thread>>,
     /// Addresses of the app that the engine was told of.
-    apps: Mutex<HashSet<SocketAddr>>,
+    apps: Mutex<HashSet<Place>>,
     child: Option<Child>,
     serial: bool,
     audit: Audit,
@@ -122,37 +125,37 @@ impl Correlator {
         })
     }
 
-    /// Tells that the pool opened a TCP connection to the app: `local` is hopspan's end, `app` the app's.
+    /// Tells that the pool opened a connection to the app.
     ///
     /// Call it as soon as the connection is made; drop the guard before, or as, the socket is closed.
-    /// `opened_id` is the pool's number for the connection, never used twice; `began` was before connecting.
+    /// `opened_id` is the pool's number for the connection, never used twice; `began` was before connecting; `written`
+    /// counts the bytes that the kernel took to send on it, where they are counted.
     pub fn app_connection(
         &self,
         opened_id: u64,
-        local: SocketAddr,
-        app: SocketAddr,
+        end: AppEnd,
         began: Instant,
+        written: Option<Arc<AtomicU64>>,
     ) -> AppConnection {
-        self.tell(unmapped(app));
-        let ends = Ends::Tcp([unmapped(local), unmapped(app)]);
-        self.connection(opened_id, ends, began)
-    }
-
-    /// Tells that the pool opened a connection to the app's unix socket; `cookie` is SO_COOKIE of hopspan's end. As
-    /// [`Correlator::app_connection`]. Only the thread rung joins calls of requests on it.
-    pub fn unix_app_connection(
-        &self,
-        opened_id: u64,
-        cookie: u64,
-        began: Instant,
-    ) -> AppConnection {
-        self.connection(opened_id, Ends::Unix(cookie), began)
-    }
-
-    fn connection(&self, id: u64, ends: Ends, began: Instant) -> AppConnection {
+        let end = match end {
+            AppEnd::Tcp { local, app } => {
+                let app = unmapped(app);
+                self.tell(Place::Tcp(app));
+                End::Tcp(app, unmapped(local))
+            }
+            AppEnd::Unix {
+                path,
+                cookie,
+                inode,
+            } => {
+                self.tell(Place::Unix(path));
+                End::Unix(inode as Inode, cookie)
+            }
+        };
+        let (id, ends) = (opened_id, Ends::of(end));
         let now = process::monotonic();
         let began = now.saturating_sub(began.elapsed().as_nanos() as u64);
-        self.in_flight.open(id, ends, began, now);
+        self.in_flight.open(id, end, began, written, now);
         if let Some(thread) = &self.thread {
             thread.opened(ends);
         }
@@ -170,9 +173,10 @@ impl Correlator {
     }
 
     /// Tells the engine of an address it does not know, so that the app's processes are found before a call is.
-    fn tell(&self, app: SocketAddr) {
+    fn tell(&self, app: Place) {
         let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        if !apps.contains(&app) && self.engine.as_ref().is_some_and(|engine| engine.app(app)) {
+        let told = |engine: &Engine| engine.app(app.clone());
+        if !apps.contains(&app) && self.engine.as_ref().is_some_and(told) {
             apps.insert(app);
         }
     }
@@ -180,7 +184,7 @@ impl Correlator {
     /// Tells that a request is about to be written to the app; call it before the first byte is.
     ///
     /// `context` is what the request's own calls shall have for a parent. Drop the guard when the response's body has
-    /// ended. A connection that was not told of (a unix socket) is left out. `received`: bytes that came on the
+    /// ended. A connection that was not told of is left out. `received`: bytes that came on the
     /// connection so far, where they are counted.
     pub fn enter(&self, opened_id: u64, context: Context, received: Option<u64>) -> Presence {
         let token = self
@@ -275,6 +279,10 @@ impl Correlator {
         if !is_local(&call) {
             return Err(Unlinked::RemotePeer);
         }
+        if call.bytes == Err(Unlinked::Multiplexed) {
+            // Its time and its place are those of all that the connection carries.
+            return Err(Unlinked::Multiplexed);
+        }
         let mut reason = Unlinked::Off;
         if let Some(thread) = &self.thread {
             match thread.ask(&call, &self.in_flight).await {
@@ -303,6 +311,11 @@ impl Correlator {
         self.engine.as_ref().map_or(0, Engine::cpu_nanos)
     }
 
+    /// Questions about sockets and processes that the kernel was asked so far: none before the app's first call.
+    pub fn questions(&self) -> u64 {
+        self.engine.as_ref().map_or(0, Engine::questions)
+    }
+
     /// Connections to the app and requests on them that are remembered, for tests and the admin page.
     pub fn remembered(&self) -> (usize, usize) {
         self.in_flight.size()
@@ -327,9 +340,9 @@ impl Correlator {
         self.thread.as_ref().map_or(0, |thread| thread.lost())
     }
 
-    /// Whether calls can be joined here by the serial rung, of the app that listens at `apps` (none: a unix socket). Takes some
+    /// Whether calls can be joined here by the serial rung, of the app that listens at `apps`. Takes some
     /// milliseconds and reads `/proc`: not for the reactor.
-    pub fn describe(&self, apps: &[SocketAddr]) -> Rung {
+    pub fn describe(&self, apps: &[Place]) -> Rung {
         let child = self.child.as_ref().and_then(|child| child());
         if !self.serial {
             return Rung::off(

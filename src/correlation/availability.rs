@@ -84,7 +84,7 @@ impl Obstacle {
             },
             Obstacle::NoBtf => "/sys/kernel/btf/vmlinux cannot be read".to_owned(),
             Obstacle::NoTracepoint { kernel } => {
-                format!("kernel {kernel} has no sock_recv_length tracepoint")
+                format!("kernel {kernel} has no tracepoints sock_recv_length and sock_send_length")
             }
             Obstacle::Lockdown => "the kernel is locked down (confidentiality)".to_owned(),
             Obstacle::Memory => "the kernel gives no memory for it".to_owned(),
@@ -103,7 +103,9 @@ impl Obstacle {
                 "give hopspan CAP_BPF and CAP_PERFMON (it drops both once it has loaded)"
             }
             Obstacle::NoBtf => "use a kernel with CONFIG_DEBUG_INFO_BTF, and mount /sys",
-            Obstacle::NoTracepoint { .. } => "needs Linux 6.3",
+            Obstacle::NoTracepoint { .. } => {
+                "use Linux 6.3 or later; there is no variant for older kernels"
+            }
             Obstacle::Lockdown => "boot with lockdown=integrity or none",
             Obstacle::Memory => "raise the memory limit of hopspan's container by some MiB",
             Obstacle::Forbidden => "allow bpf(2) in the seccomp profile and the security module",

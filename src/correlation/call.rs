@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::unlinked::Unlinked;
+
 /// When the kernel received bytes, and when they were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
@@ -24,8 +26,9 @@ pub struct OutboundCall {
     /// When the first bytes of this request came in; `None` where the kernel gave no time or they came with the
     /// request before.
     pub received: Option<Stamp>,
-    /// Where its bytes stand on the connection; `None` where several requests share it at once (HTTP/2).
-    pub bytes: Option<CallBytes>,
+    /// Where its bytes stand on the connection, or why nobody can tell: [`Unlinked::Multiplexed`] (HTTP/2), which ends
+    /// all proofs by connection, or [`Unlinked::StartUnknown`], which ends those that count its bytes.
+    pub bytes: Result<CallBytes, Unlinked>,
 }
 
 /// A call's place among the bytes of its connection.

@@ -3,7 +3,6 @@
 //! One thread, since look-ups share what they learn and take some tens of microseconds. Its queue is bounded; a call
 //! that finds it full, or that waited too long in it, goes on without a parent.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -18,6 +17,7 @@ use super::kernel::Socket;
 use super::live::Live;
 use super::process;
 use super::serial::{ACCEPTING, Call, Look, Pending, Serial};
+use super::server::Place;
 use super::unlinked::Unlinked;
 use crate::trace::Context;
 
@@ -43,7 +43,7 @@ type Answer = Result<Context, Unlinked>;
 
 enum Message {
     Call(Box<Job>),
-    App(SocketAddr),
+    App(Place),
 }
 
 /// A call in the making.
@@ -65,7 +65,16 @@ struct Job {
 /// The way to the thread. The thread ends when this is dropped.
 pub(super) struct Engine {
     sender: SyncSender<Message>,
-    cpu: Arc<AtomicU64>,
+    cost: Arc<Cost>,
+}
+
+/// What looking up has cost so far.
+#[derive(Debug, Default)]
+struct Cost {
+    /// Nanoseconds of CPU time.
+    cpu: AtomicU64,
+    /// Questions to the kernel about sockets and processes.
+    questions: AtomicU64,
 }
 
 impl Engine {
@@ -73,18 +82,18 @@ impl Engine {
     pub(super) fn start(in_flight: Arc<InFlight>) -> Option<Engine> {
         let live = Live::new().ok()?;
         let (sender, receiver) = sync_channel(QUEUE);
-        let cpu = Arc::new(AtomicU64::new(0));
+        let cost = Arc::new(Cost::default());
         let worker = Worker {
             serial: Serial::default(),
             live,
             in_flight,
             real_time: RealTime::default(),
             jobs: Vec::new(),
-            cpu: cpu.clone(),
+            cost: cost.clone(),
         };
         let thread = std::thread::Builder::new().name("hopspan-join".to_owned());
         thread.spawn(move || worker.run(&receiver)).ok()?;
-        Some(Engine { sender, cpu })
+        Some(Engine { sender, cost })
     }
 
     /// A rung that always gives this answer.
@@ -100,12 +109,12 @@ impl Engine {
         });
         Engine {
             sender,
-            cpu: Arc::default(),
+            cost: Arc::default(),
         }
     }
 
     /// Tells of an address of the app. Where the queue is full, a later connection tells again.
-    pub(super) fn app(&self, app: SocketAddr) -> bool {
+    pub(super) fn app(&self, app: Place) -> bool {
         self.sender.try_send(Message::App(app)).is_ok()
     }
 
@@ -137,7 +146,12 @@ impl Engine {
 
     /// CPU time spent looking up, in nanoseconds.
     pub(super) fn cpu_nanos(&self) -> u64 {
-        self.cpu.load(Ordering::Relaxed)
+        self.cost.cpu.load(Ordering::Relaxed)
+    }
+
+    /// Questions to the kernel about sockets and processes.
+    pub(super) fn questions(&self) -> u64 {
+        self.cost.questions.load(Ordering::Relaxed)
     }
 }
 
@@ -147,12 +161,13 @@ struct Worker {
     in_flight: Arc<InFlight>,
     real_time: RealTime,
     jobs: Vec<Job>,
-    cpu: Arc<AtomicU64>,
+    cost: Arc<Cost>,
 }
 
 impl Worker {
     fn run(mut self, receiver: &Receiver<Message>) {
         process::sleep_precisely();
+        process::take_short_turns();
         self.note_time();
         loop {
             let now = process::monotonic();
@@ -160,14 +175,18 @@ impl Worker {
             let pause = due.map_or(TICK, |due| Duration::from_nanos(due.saturating_sub(now)));
             match receiver.recv_timeout(pause.min(TICK)) {
                 Ok(Message::Call(job)) => self.jobs.push(*job),
-                Ok(Message::App(app)) => self.serial.app(&mut self.live, app),
+                Ok(Message::App(app)) => self.serial.app(app),
                 Err(RecvTimeoutError::Timeout) if self.jobs.is_empty() => self.note_time(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.look_at_due();
             // A thread's CPU clock counts all that it did, the waiting excluded.
-            self.cpu.store(process::thread_cpu(), Ordering::Relaxed);
+            self.cost
+                .cpu
+                .store(process::thread_cpu(), Ordering::Relaxed);
+            let questions = self.live.questions();
+            self.cost.questions.store(questions, Ordering::Relaxed);
         }
     }
 

@@ -6,11 +6,21 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::kernel::End;
+#[cfg(test)]
+use super::toothless::is_off;
 use super::unlinked::Unlinked;
 use crate::trace::Context;
+
+/// Whether a rule of the thread rung is off: never, but in this library's own test program.
+#[cfg(not(test))]
+fn is_off(_rule: &str) -> bool {
+    false
+}
 
 /// How long ended requests and closed connections are remembered.
 pub(super) const RETAIN: Duration = Duration::from_millis(400);
@@ -27,6 +37,8 @@ struct Request {
     done: Option<Nanos>,
     /// Bytes that the app had sent on the connection before, where they are counted.
     received: Option<u64>,
+    /// Bytes that hopspan had sent on it before, where they are counted.
+    before: Option<u64>,
 }
 
 /// The two ends of a connection to the app.
@@ -38,10 +50,21 @@ pub(super) enum Ends {
     Unix(u64),
 }
 
+impl Ends {
+    pub(super) fn of(app: End) -> Ends {
+        match app {
+            End::Tcp(app, hopspan) => Ends::Tcp([hopspan, app]),
+            End::Unix(_, cookie) => Ends::Unix(cookie),
+        }
+    }
+}
+
 /// One connection from hopspan to the app.
 #[derive(Debug)]
 struct Connection {
-    ends: Ends,
+    end: End,
+    /// Bytes that hopspan sent on it, where they are counted.
+    written: Option<Arc<AtomicU64>>,
     began: Nanos,
     opened: Nanos,
     closed: Option<Nanos>,
@@ -94,6 +117,8 @@ pub(super) struct RequestView {
     pub(super) done: Option<Nanos>,
     /// When all that came before it on its connection had been answered; `None` for the first one.
     pub(super) follows: Option<Nanos>,
+    /// Bytes that hopspan had sent on its connection before it, where they are counted.
+    pub(super) before: Option<u64>,
 }
 
 /// A connection as the look-ups see it.
@@ -101,10 +126,10 @@ pub(super) struct RequestView {
 pub(super) struct ConnectionView {
     /// The pool's number for it.
     pub(super) id: u64,
-    /// hopspan's end.
-    pub(super) local: SocketAddr,
     /// The app's end.
-    pub(super) app: SocketAddr,
+    pub(super) end: End,
+    /// Bytes that hopspan has sent on it, where they are counted.
+    pub(super) written: Option<u64>,
     /// Before the connection was made.
     pub(super) began: Nanos,
     /// After it was made.
@@ -122,16 +147,25 @@ impl InFlight {
     }
 
     /// A connection to the app was made, after `began`.
-    pub(super) fn open(&self, id: u64, ends: Ends, began: Nanos, now: Nanos) {
+    /// `written` counts what hopspan sends on it.
+    pub(super) fn open(
+        &self,
+        id: u64,
+        end: End,
+        began: Nanos,
+        written: Option<Arc<AtomicU64>>,
+        now: Nanos,
+    ) {
         let mut table = self.lock();
         table.forget(now);
-        if let Some(old) = table.between.insert(ends, id)
+        if let Some(old) = table.between.insert(Ends::of(end), id)
             && let Some(old) = table.connections.get_mut(&old)
         {
             old.replaced = true;
         }
         let connection = Connection {
-            ends,
+            end,
+            written,
             began,
             opened: now,
             closed: None,
@@ -187,6 +221,7 @@ impl InFlight {
             dispatched: now,
             done: None,
             received,
+            before: connection.written(),
         });
         table.next += 1;
         Some(number)
@@ -209,14 +244,14 @@ impl InFlight {
         }
     }
 
-    /// Everything remembered of TCP connections, oldest first.
+    /// Everything remembered of connections, oldest first.
     pub(super) fn view(&self, now: Nanos) -> Vec<ConnectionView> {
         let mut table = self.lock();
         table.forget(now);
         let mut views: Vec<ConnectionView> = table
             .connections
             .iter()
-            .filter_map(|(id, connection)| connection.view(*id))
+            .map(|(id, connection)| connection.view(*id))
             .collect();
         drop(table);
         views.sort_unstable_by_key(|view| (view.began, view.id));
@@ -246,7 +281,7 @@ impl InFlight {
             return Err(Unlinked::Multiplexed);
         }
         let mut then = connection.requests.iter().filter(|request| {
-            let ended = request.done.is_some_and(|done| done < moment.sent);
+            let ended = request.done.is_some_and(|done| done < moment.sent) && !is_off("Ended");
             request.dispatched <= moment.read && !ended
         });
         let Some(request) = then.next() else {
@@ -264,7 +299,7 @@ impl InFlight {
             Some(received) => received != moment.written,
             None => moment.answered >= request.dispatched,
         };
-        if answered {
+        if answered && !is_off("AnswerBegun") {
             return Err(Unlinked::AnswerBegun);
         }
         Ok(request.context.clone())
@@ -286,10 +321,12 @@ impl InFlight {
 }
 
 impl Connection {
-    fn view(&self, id: u64) -> Option<ConnectionView> {
-        let Ends::Tcp([local, app]) = self.ends else {
-            return None;
-        };
+    fn written(&self) -> Option<u64> {
+        let written = self.written.as_ref()?;
+        Some(written.load(Ordering::Acquire))
+    }
+
+    fn view(&self, id: u64) -> ConnectionView {
         let mut follows = self.forgotten;
         let mut requests = Vec::with_capacity(self.requests.len());
         for request in &self.requests {
@@ -298,19 +335,20 @@ impl Connection {
                 dispatched: request.dispatched,
                 done: request.done,
                 follows,
+                before: request.before,
             });
             // Where one is not done yet, the next one's proof fails for that.
             follows = follows.max(Some(request.done.unwrap_or(Nanos::MAX)));
         }
-        Some(ConnectionView {
+        ConnectionView {
             id,
-            local,
-            app,
+            end: self.end,
+            written: self.written(),
             began: self.began,
             opened: self.opened,
             open: self.closed.is_none() && !self.replaced,
             requests,
-        })
+        }
     }
 }
 
@@ -336,9 +374,9 @@ impl Table {
 
     fn remove(&mut self, id: u64) {
         if let Some(old) = self.connections.remove(&id)
-            && self.between.get(&old.ends) == Some(&id)
+            && self.between.get(&Ends::of(old.end)) == Some(&id)
         {
-            self.between.remove(&old.ends);
+            self.between.remove(&Ends::of(old.end));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::family::{Family, Kind, existed};
 use super::in_flight::{ConnectionView, InFlight, Nanos};
-use super::kernel::{Fd, Inode, Kernel, ProcessId, State, Trouble};
+use super::kernel::{End, Fd, Inode, Kernel, ProcessId, State, Trouble};
 use super::unlinked::Unlinked;
 
 /// What is known of one connection's app end.
@@ -85,10 +85,15 @@ impl Inbound {
                 known.push(entry.accepted.map_or(Known::Lost, Known::Accepted));
                 continue;
             }
-            let ahead = queued.get(&connection.app);
+            // What waits at a unix socket is looked at one by one: another may have taken its path, and have a queue too.
+            let at = match connection.end {
+                End::Tcp(app, _) => Some(app),
+                End::Unix(..) => None,
+            };
+            let ahead = at.and_then(|at| queued.get(&at));
             let behind = ahead.filter(|ahead| connection.began >= ahead.opened);
-            if let Some(ahead) = behind
-                && is_queue(family, connection.app, connections.len())
+            if let (Some(ahead), Some(at)) = (behind, at)
+                && is_queue(family, at, connections.len())
             {
                 entry.waited = ahead.seen;
                 known.push(Known::Waiting);
@@ -97,10 +102,10 @@ impl Inbound {
             known.push(match entry.look(kernel, connection)? {
                 Seen::Queued => {
                     let (opened, seen) = (connection.opened, entry.waited);
-                    let first = queued
-                        .entry(connection.app)
-                        .or_insert(Queued { opened, seen });
-                    first.opened = opened.min(first.opened);
+                    if let Some(at) = at {
+                        let first = queued.entry(at).or_insert(Queued { opened, seen });
+                        first.opened = opened.min(first.opened);
+                    }
                     Known::Waiting
                 }
                 Seen::Opening => Known::Waiting,
@@ -182,9 +187,7 @@ impl Inbound {
             if accepted.owner.is_some() {
                 continue;
             }
-            let socket = kernel
-                .socket(connection.app, connection.local)
-                .map_err(unreadable)?;
+            let socket = kernel.socket(connection.end).map_err(unreadable)?;
             let there = socket.is_some_and(|socket| {
                 (socket.inode, socket.cookie) == (accepted.inode, accepted.cookie)
             });
@@ -232,9 +235,7 @@ impl Entry {
         connection: &ConnectionView,
     ) -> Result<Seen, Unlinked> {
         let now = kernel.now();
-        let socket = kernel
-            .socket(connection.app, connection.local)
-            .map_err(unreadable)?;
+        let socket = kernel.socket(connection.end).map_err(unreadable)?;
         let Some(socket) = socket else {
             return Ok(Seen::Gone);
         };

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use super::in_flight::Nanos;
+use super::server::Place;
 
 /// The number of a process. Reused by the kernel; [`ProcessId`] is not.
 pub(super) type Pid = u32;
@@ -34,7 +35,16 @@ pub(super) enum Trouble {
     Unsupported,
 }
 
-/// The life of a TCP socket, as far as it matters.
+/// The app's end of a connection, by what the kernel finds it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum End {
+    /// TCP: its own address and its peer's.
+    Tcp(SocketAddr, SocketAddr),
+    /// The peer of hopspan's own unix socket, which has this inode and this cookie.
+    Unix(Inode, u64),
+}
+
+/// The life of a socket, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// The handshake goes on.
@@ -45,26 +55,24 @@ pub(super) enum State {
     Closing,
 }
 
-/// A TCP socket of the app.
+/// A socket of the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Socket {
     /// Its state; never that of a listener.
     pub(super) state: State,
     /// 0 until it is accepted, and after the app closed it.
     pub(super) inode: Inode,
-    /// The same for the socket's whole life, and never given to another.
+    /// The same for the connection's whole life, and never given to another.
     pub(super) cookie: u64,
 }
 
-/// What was received on a TCP socket of the app.
+/// What the app has read on its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Inflow {
-    /// Bytes in its life.
-    pub(super) received: u64,
-    /// Of these, how many wait to be read.
-    pub(super) unread: u64,
-    /// The last of them did not come before this.
-    pub(super) last_since: Nanos,
+    /// Bytes in its life; `None` where the kernel does not count them (unix sockets).
+    pub(super) read: Option<u64>,
+    /// Whether there are more, to be read.
+    pub(super) unread: bool,
 }
 
 /// The sockets that accept connections for one address.
@@ -72,7 +80,7 @@ pub(super) struct Inflow {
 pub(super) struct Listeners {
     /// Their inodes.
     pub(super) inodes: Vec<Inode>,
-    /// The shortest of their accept queues' limits.
+    /// The shortest of their accept queues' limits; 0 where that is not known.
     pub(super) backlog: u32,
 }
 
@@ -96,16 +104,12 @@ pub(super) trait Kernel {
 
     /// CLOCK_MONOTONIC.
     fn now(&mut self) -> Nanos;
-    /// The socket with these two addresses, seen from the app. `None` where there is none but a listener.
-    fn socket(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<Option<Socket>, Trouble>;
-    /// That socket, and what it received.
-    fn inflow(
-        &mut self,
-        local: SocketAddr,
-        remote: SocketAddr,
-    ) -> Result<Option<(Socket, Inflow)>, Trouble>;
+    /// The app's socket of a connection. `None` where there is none but a listener.
+    fn socket(&mut self, end: End) -> Result<Option<Socket>, Trouble>;
+    /// That socket, and what was read from it.
+    fn inflow(&mut self, end: End) -> Result<Option<(Socket, Inflow)>, Trouble>;
     /// Who accepts connections to this address.
-    fn listeners(&mut self, app: SocketAddr) -> Result<Listeners, Trouble>;
+    fn listeners(&mut self, app: &Place) -> Result<Listeners, Trouble>;
     /// All processes that are visible, but hopspan's.
     fn pids(&mut self) -> Vec<Pid>;
     /// The number given last to a new process or thread; `None` where nobody says.

@@ -4,17 +4,17 @@ use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use super::clock::BootTime;
 use super::in_flight::Nanos;
 use super::kernel::{
-    Fd, Inflow, Inode, Kernel, Listeners, Pid, ProcessId, Socket, State, Thread, Trouble,
+    End, Fd, Inflow, Inode, Kernel, Listeners, Pid, ProcessId, Socket, State, Thread, Trouble,
 };
 use super::process::{self, Process, Syscall};
-use super::sock_diag::{Answer, Diag};
+use super::server::{Place, UnixSockets};
+use super::sock_diag::{Answer, Diag, ESTABLISHED, UnixAnswer};
 
-/// The longest tick that a kernel counts its milliseconds in (CONFIG_HZ=100), doubled.
-const TICKS: Nanos = 20_000_000;
 /// Descriptors that `select` can name.
 const SELECTABLE: u64 = 1024;
 
@@ -25,6 +25,7 @@ pub(super) struct Live {
     own: Process,
     /// `/proc/loadavg`, which ends in the newest process's number.
     loads: Option<OwnedFd>,
+    questions: u64,
 }
 
 /// A process and what was learnt of its program.
@@ -42,9 +43,20 @@ impl Live {
             boot: BootTime::default(),
             own: Process::open(std::process::id())?,
             loads: process::open_loads().ok(),
+            questions: 0,
         };
         live.note_time();
         Ok(live)
+    }
+
+    /// How often it was asked.
+    pub(super) fn questions(&self) -> u64 {
+        self.questions
+    }
+
+    /// Whether this kernel can be asked about unix sockets.
+    pub(super) fn knows_unix(&mut self) -> bool {
+        self.diag.knows_unix()
     }
 
     /// Notices a suspend; to be called every second or so.
@@ -53,7 +65,14 @@ impl Live {
     }
 
     /// The users that made the sockets which accept connections for `app`.
-    pub(super) fn makers(&mut self, app: SocketAddr) -> Vec<u32> {
+    pub(super) fn makers(&mut self, app: &Place) -> Vec<u32> {
+        let app = match app {
+            Place::Tcp(app) => *app,
+            Place::Unix(path) => {
+                let file = std::fs::metadata(path);
+                return file.iter().map(MetadataExt::uid).collect();
+            }
+        };
         let found = self.listening(app).unwrap_or_default();
         found.iter().map(|listener| listener.uid).collect()
     }
@@ -78,37 +97,50 @@ impl Kernel for Live {
         process::monotonic()
     }
 
-    fn socket(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<Option<Socket>, Trouble> {
-        let answer = self
-            .diag
-            .connection(local, remote, false)
-            .map_err(trouble)?;
-        Ok(answer.as_ref().map(socket))
+    fn socket(&mut self, end: End) -> Result<Option<Socket>, Trouble> {
+        self.questions += 1;
+        match end {
+            End::Tcp(local, remote) => {
+                let answer = self.diag.connection(local, remote, false);
+                Ok(answer.map_err(trouble)?.as_ref().map(socket))
+            }
+            End::Unix(..) => Ok(self.inflow(end)?.map(|(socket, _)| socket)),
+        }
     }
 
-    fn inflow(
-        &mut self,
-        local: SocketAddr,
-        remote: SocketAddr,
-    ) -> Result<Option<(Socket, Inflow)>, Trouble> {
-        let asked = self.now();
-        let answer = self.diag.connection(local, remote, true).map_err(trouble)?;
-        let Some(answer) = answer else {
-            return Ok(None);
-        };
-        let (Some(received), Some(ago)) = (answer.received, answer.last_received_ms) else {
-            return Err(Trouble::Unsupported);
-        };
-        let ago = Nanos::from(ago) * 1_000_000 + TICKS;
-        let inflow = Inflow {
-            received,
-            unread: u64::from(answer.receive_queue),
-            last_since: asked.saturating_sub(ago),
-        };
-        Ok(Some((socket(&answer), inflow)))
+    fn inflow(&mut self, end: End) -> Result<Option<(Socket, Inflow)>, Trouble> {
+        self.questions += 1;
+        match end {
+            End::Tcp(local, remote) => {
+                let answer = self.diag.connection(local, remote, true).map_err(trouble)?;
+                let Some(answer) = answer else {
+                    return Ok(None);
+                };
+                let received = answer.received.ok_or(Trouble::Unsupported)?;
+                let inflow = Inflow {
+                    read: Some(received.saturating_sub(u64::from(answer.receive_queue))),
+                    unread: answer.receive_queue > 0,
+                };
+                Ok(Some((socket(&answer), inflow)))
+            }
+            End::Unix(inode, cookie) => {
+                let answer = self.diag.unix(inode, cookie).map_err(trouble)?;
+                Ok(answer.map(|answer| peer(cookie, &answer)))
+            }
+        }
     }
 
-    fn listeners(&mut self, app: SocketAddr) -> Result<Listeners, Trouble> {
+    fn listeners(&mut self, app: &Place) -> Result<Listeners, Trouble> {
+        self.questions += 1;
+        let app = match app {
+            Place::Tcp(app) => *app,
+            Place::Unix(path) => {
+                return Ok(Listeners {
+                    inodes: UnixSockets::read().listening(path).collect(),
+                    backlog: 0,
+                });
+            }
+        };
         let found = self.listening(app)?;
         Ok(Listeners {
             inodes: found.iter().map(|listener| listener.inode).collect(),
@@ -117,6 +149,7 @@ impl Kernel for Live {
     }
 
     fn pids(&mut self) -> Vec<Pid> {
+        self.questions += 1;
         let own = std::process::id();
         let Ok(entries) = std::fs::read_dir("/proc") else {
             return Vec::new();
@@ -129,6 +162,7 @@ impl Kernel for Live {
     }
 
     fn newest(&mut self) -> Option<Pid> {
+        self.questions += 1;
         self.loads.as_ref().and_then(process::newest)
     }
 
@@ -137,10 +171,12 @@ impl Kernel for Live {
     }
 
     fn own_children(&mut self) -> Vec<Pid> {
+        self.questions += 1;
         self.own.children().unwrap_or_default()
     }
 
     fn open(&mut self, pid: Pid) -> Result<(Handle, ProcessId), Trouble> {
+        self.questions += 1;
         self.note_time();
         let process = Process::open(pid).map_err(trouble)?;
         let stat = process.stat().map_err(trouble)?;
@@ -156,6 +192,7 @@ impl Kernel for Live {
     }
 
     fn parent(&mut self, handle: &Handle) -> Result<Pid, Trouble> {
+        self.questions += 1;
         match handle.process.stat().map_err(trouble)? {
             stat if stat.dead => Err(Trouble::Gone),
             stat => Ok(stat.parent),
@@ -163,22 +200,27 @@ impl Kernel for Live {
     }
 
     fn is_there(&mut self, handle: &Handle) -> bool {
+        self.questions += 1;
         handle.process.is_there()
     }
 
     fn control_group(&mut self, handle: &Handle) -> Option<u64> {
+        self.questions += 1;
         handle.process.control_group().ok()
     }
 
     fn held(&mut self, handle: &Handle, fd: Fd) -> Result<Option<Inode>, Trouble> {
+        self.questions += 1;
         handle.process.socket(fd).map_err(trouble)
     }
 
     fn sockets(&mut self, handle: &Handle) -> Result<Vec<(Fd, Inode)>, Trouble> {
+        self.questions += 1;
         handle.process.sockets().map_err(trouble)
     }
 
     fn children(&mut self, handle: &Handle) -> Result<Vec<Pid>, Trouble> {
+        self.questions += 1;
         handle.process.children().map_err(|error| {
             let gone = self.parent(handle) == Err(Trouble::Gone);
             match trouble(error) {
@@ -190,10 +232,12 @@ impl Kernel for Live {
     }
 
     fn ran(&mut self, handle: &Handle) -> Result<Nanos, Trouble> {
+        self.questions += 1;
         handle.process.main_thread_cpu().map_err(trouble)
     }
 
     fn main_thread(&mut self, handle: &Handle) -> Result<Thread, Trouble> {
+        self.questions += 1;
         let process = &handle.process;
         let (number, arguments) = match process.syscall().map_err(trouble)? {
             Syscall::Running => return Ok(Thread::Running),
@@ -304,11 +348,34 @@ fn alone(process: &Process, fd: Fd) -> io::Result<Thread> {
     })
 }
 
+/// The app's end of a unix connection, from what is known of hopspan's.
+fn peer(cookie: u64, answer: &UnixAnswer) -> (Socket, Inflow) {
+    let socket = Socket {
+        // The app's close takes its inode away, and a moment later shuts both directions of hopspan's end. In that moment
+        // it looks like one that was never accepted, but for that: what waits to be accepted has been read by nobody.
+        state: match answer.state == ESTABLISHED
+            && answer.shut == 0
+            && (answer.peer != 0 || answer.unread_by_peer > 0)
+        {
+            true => State::Established,
+            false => State::Closing,
+        },
+        inode: answer.peer,
+        cookie,
+    };
+    let inflow = Inflow {
+        read: None,
+        // What hopspan sent and the app has not read is charged to hopspan's socket.
+        unread: answer.unread_by_peer > 0,
+    };
+    (socket, inflow)
+}
+
 fn socket(answer: &Answer) -> Socket {
     Socket {
         // tcp_states.h: 1 ESTABLISHED, 2 SYN_SENT, 3 SYN_RECV, 12 NEW_SYN_RECV.
         state: match answer.state {
-            1 => State::Established,
+            ESTABLISHED => State::Established,
             2 | 3 | 12 => State::Opening,
             _ => State::Closing,
         },

@@ -1,5 +1,7 @@
 //! What the hops hold while a connection to the app is open, and while the app works on a request: guards.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -9,6 +11,27 @@ use super::in_flight::{self, Ends, InFlight};
 use super::thread::Thread;
 use super::token::Held;
 use super::{clock, process};
+
+/// The two ends of a connection to the app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppEnd {
+    /// By TCP.
+    Tcp {
+        /// hopspan's address.
+        local: SocketAddr,
+        /// The app's.
+        app: SocketAddr,
+    },
+    /// By a unix socket.
+    Unix {
+        /// Where the app listens.
+        path: PathBuf,
+        /// SO_COOKIE of hopspan's socket.
+        cookie: u64,
+        /// The inode of hopspan's socket.
+        inode: u64,
+    },
+}
 
 /// A connection to the app that is open. Drop it when the socket is closed.
 #[must_use]

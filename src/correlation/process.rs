@@ -6,52 +6,25 @@
 //! Nothing here stops, changes or attaches to the process.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+mod clocks;
+mod files;
+mod text;
+
+use std::ffi::CString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::kernel::{Fd, Inode, Pid};
+pub(super) use clocks::{
+    boottime, monotonic, realtime, sleep_precisely, take_short_turns, thread_cpu,
+};
+use files::{decimal, denied, each_entry, open_at, read_at_start, read_children, socket_link};
+pub(super) use files::{newest, open_loads};
+use text::{parse_number, parse_stat, parse_syscall};
 
 /// Ticks in a second of the times in `/proc`: USER_HZ, which is part of the ABI.
 const TICK_NANOS: u64 = 1_000_000_000 / 100;
-
-/// CLOCK_MONOTONIC in nanoseconds.
-pub(super) fn monotonic() -> u64 {
-    clock(libc::CLOCK_MONOTONIC)
-}
-
-/// CLOCK_REALTIME in nanoseconds since 1970.
-pub(super) fn realtime() -> u64 {
-    clock(libc::CLOCK_REALTIME)
-}
-
-/// CLOCK_BOOTTIME in nanoseconds: what process start times are counted in; goes on while suspended.
-pub(super) fn boottime() -> u64 {
-    clock(libc::CLOCK_BOOTTIME)
-}
-
-/// CPU time of the calling thread in nanoseconds.
-pub(super) fn thread_cpu() -> u64 {
-    clock(libc::CLOCK_THREAD_CPUTIME_ID)
-}
-
-/// Reads a clock; those used exist on every Linux.
-fn clock(id: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is a valid, writable timespec for the whole call.
-    unsafe { libc::clock_gettime(id, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// Lets the calling thread's sleeps end on time: by default the kernel adds up to 50 us.
-pub(super) fn sleep_precisely() {
-    // SAFETY: PR_SET_TIMERSLACK takes one integer and changes the calling thread only.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_u64) };
-}
 
 /// The user this process acts as.
 pub(super) fn effective_uid() -> u32 {
@@ -280,192 +253,6 @@ impl Process {
             Ok(stat) if !stat.dead => Ok(()),
             Ok(_) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
             Err(error) => Err(error),
-        }
-    }
-}
-
-/// `/proc/loadavg`.
-pub(super) fn open_loads() -> io::Result<OwnedFd> {
-    open_at(libc::AT_FDCWD, c"/proc/loadavg", 0)
-}
-
-/// The number that was given last to a process or thread: the last word of `/proc/loadavg`.
-pub(super) fn newest(loads: &OwnedFd) -> Option<Pid> {
-    let mut buffer = [0; 128];
-    let text = read_at_start(loads, &mut buffer).ok()?;
-    text.split_ascii_whitespace().nth(4)?.parse().ok()
-}
-
-fn denied() -> io::Error {
-    io::Error::from_raw_os_error(libc::EACCES)
-}
-
-fn open_at(directory: i32, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
-    let flags = flags | libc::O_RDONLY | libc::O_CLOEXEC;
-    // SAFETY: `path` is NUL-terminated.
-    let fd = unsafe { libc::openat(directory, path.as_ptr(), flags) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `fd` was just returned by openat(2) and is owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Reads once from the start: what is read here is made in one piece by the kernel.
-fn read_at_start<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a str> {
-    // SAFETY: the pointer and length describe `buffer`, which is writable.
-    let length = unsafe {
-        libc::pread(
-            file.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            0,
-        )
-    };
-    if length < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let text = buffer.get(..length as usize).unwrap_or_default();
-    // A command name may hold any bytes, and is the only part that does.
-    Ok(match std::str::from_utf8(text) {
-        Ok(text) => text,
-        Err(_) => {
-            let after = text.iter().rposition(|byte| *byte == b')').unwrap_or(0);
-            std::str::from_utf8(text.get(after..).unwrap_or_default()).unwrap_or_default()
-        }
-    })
-}
-
-/// `pid (name) state ppid .. starttime ..`, where the name may hold spaces and brackets.
-fn parse_stat(text: &str) -> Option<Stat> {
-    let after_name = text.rsplit_once(')')?.1;
-    let mut fields = after_name.split_ascii_whitespace();
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    // starttime is field 22; state is field 3 and two have been taken.
-    let started: u64 = fields.nth(22 - 5)?.parse().ok()?;
-    Some(Stat {
-        parent,
-        started: started.saturating_mul(TICK_NANOS),
-        dead: matches!(state, "Z" | "X" | "x"),
-    })
-}
-
-/// `running`, `-1 sp pc`, or `number a1 .. a6 sp pc`.
-fn parse_syscall(text: &str) -> Option<Syscall> {
-    let mut fields = text.split_ascii_whitespace();
-    let first = fields.next()?;
-    if first == "running" {
-        return Some(Syscall::Running);
-    }
-    let number: i64 = first.parse().ok()?;
-    if number < 0 {
-        return Some(Syscall::Outside);
-    }
-    let mut hexadecimal = || u64::from_str_radix(fields.next()?.strip_prefix("0x")?, 16).ok();
-    let mut arguments = [0; 6];
-    for argument in &mut arguments {
-        *argument = hexadecimal()?;
-    }
-    Some(Syscall::In { number, arguments })
-}
-
-fn read_children(file: &OwnedFd, children: &mut Vec<Pid>) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    let mut text = Vec::new();
-    loop {
-        // SAFETY: the pointer and length describe `buffer`, which is writable.
-        let length = unsafe {
-            let target = buffer.as_mut_ptr().cast();
-            libc::pread(file.as_raw_fd(), target, buffer.len(), text.len() as i64)
-        };
-        if length < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if length == 0 {
-            break;
-        }
-        text.extend_from_slice(buffer.get(..length as usize).unwrap_or_default());
-    }
-    let numbers = text.split(u8::is_ascii_whitespace);
-    children.extend(numbers.filter_map(parse_number));
-    Ok(())
-}
-
-fn parse_number(digits: &[u8]) -> Option<u32> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// A descriptor as the name of its link.
-fn decimal(fd: Fd, buffer: &mut [u8; 16]) -> &CStr {
-    use std::io::Write;
-    let mut rest = buffer.as_mut_slice();
-    // Ten digits and a sign fit.
-    let _ = write!(rest, "{fd}\0");
-    CStr::from_bytes_until_nul(buffer).unwrap_or(c"-")
-}
-
-/// The inode in `socket:[123]`; `None` for a link to anything else.
-fn socket_link(directory: &OwnedFd, name: &CStr) -> io::Result<Option<Inode>> {
-    let mut target = [0_u8; 40];
-    // SAFETY: `name` is NUL-terminated; the pointer and length describe `target`, which is writable.
-    let length = unsafe {
-        libc::readlinkat(
-            directory.as_raw_fd(),
-            name.as_ptr(),
-            target.as_mut_ptr().cast(),
-            target.len(),
-        )
-    };
-    if length < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if length == 0 {
-        // With CAP_DAC_READ_SEARCH alone the link is there and says nothing.
-        return Err(denied());
-    }
-    let target = target.get(..length as usize).unwrap_or_default();
-    let inode = target.strip_prefix(b"socket:[".as_slice());
-    Ok(inode
-        .and_then(|inode| inode.strip_suffix(b"]".as_slice()))
-        .and_then(parse_number))
-}
-
-/// Calls `each` with the names in a directory, from its start.
-fn each_entry(directory: &OwnedFd, mut each: impl FnMut(&CStr)) -> io::Result<()> {
-    // `struct linux_dirent64`: inode 8, offset 8, record length 2, type 1, name.
-    const NAME: usize = 19;
-    // SAFETY: lseek(2) on an owned descriptor has no memory preconditions.
-    if unsafe { libc::lseek(directory.as_raw_fd(), 0, libc::SEEK_SET) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let mut buffer = [0_u8; 8192];
-    loop {
-        // SAFETY: the pointer and length describe `buffer`, which is writable; the call is getdents64(2).
-        let length = unsafe {
-            libc::syscall(
-                libc::SYS_getdents64,
-                directory.as_raw_fd(),
-                buffer.as_mut_ptr(),
-                buffer.len(),
-            )
-        };
-        if length < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if length == 0 {
-            return Ok(());
-        }
-        let mut rest = buffer.get(..length as usize).unwrap_or_default();
-        while let Some(size) = rest.get(16..18).and_then(|size| size.try_into().ok()) {
-            let size = u16::from_ne_bytes(size) as usize;
-            let Some(entry) = rest.get(NAME..size) else {
-                break;
-            };
-            if let Ok(name) = CStr::from_bytes_until_nul(entry) {
-                each(name);
-            }
-            rest = rest.get(size..).unwrap_or_default();
         }
     }
 }

@@ -2,11 +2,10 @@
 //!
 //! It looks at what a join would look at, once, and keeps nothing.
 
-use std::net::SocketAddr;
-
 use super::family::Family;
 use super::kernel::{Kernel, Pid, Trouble};
 use super::live::Live;
+use super::server::Place;
 use crate::telemetry::Code;
 
 mod hidden;
@@ -53,7 +52,7 @@ impl Rung {
 }
 
 /// See [`super::Correlator::describe`]. `wraps`: hopspan starts the app; `child`: it runs with this number.
-pub(super) fn describe(wraps: bool, child: Option<Pid>, apps: &[SocketAddr]) -> Rung {
+pub(super) fn describe(wraps: bool, child: Option<Pid>, apps: &[Place]) -> Rung {
     let Ok(mut live) = Live::new() else {
         return Rung::off(
             Code::SerialNoSockDiag,
@@ -62,10 +61,13 @@ pub(super) fn describe(wraps: bool, child: Option<Pid>, apps: &[SocketAddr]) -> 
         );
     };
     if apps.is_empty() {
+        return waiting("the app's address is not known");
+    }
+    if apps.iter().any(|app| matches!(app, Place::Unix(_))) && !live.knows_unix() {
         return Rung::off(
             Code::SerialUnixSocket,
-            "the app listens on a unix socket",
-            "let it listen on 127.0.0.1:PORT",
+            "the kernel answers no questions about unix sockets",
+            "load the module unix_diag, or let the app listen on 127.0.0.1:PORT",
         );
     }
     if wraps && child.is_none() {
@@ -73,7 +75,7 @@ pub(super) fn describe(wraps: bool, child: Option<Pid>, apps: &[SocketAddr]) -> 
     }
     let mut listening = Vec::new();
     for app in apps {
-        match live.listeners(*app) {
+        match live.listeners(app) {
             Ok(listeners) => listening.extend(listeners.inodes),
             Err(_) => {
                 return Rung::off(

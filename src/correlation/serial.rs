@@ -23,6 +23,7 @@ use super::family::Family;
 use super::in_flight::{ConnectionView, InFlight, Nanos};
 use super::inbound::{Accepted, Inbound};
 use super::kernel::{Fd, Kernel, ProcessId, Socket};
+use super::server::Place;
 use super::unlinked::Unlinked;
 use caller::Known;
 pub(super) use rules::Rule;
@@ -108,7 +109,7 @@ struct Held<'a> {
 pub(super) struct Serial<K: Kernel> {
     family: Family<K::Process>,
     inbound: Inbound,
-    apps: Vec<SocketAddr>,
+    apps: Vec<Place>,
     callers: HashMap<u64, Known>,
     /// Sockets that were seen to be shared, newest last: who has one now did not always have it alone.
     shared: VecDeque<u64>,
@@ -133,12 +134,12 @@ impl<K: Kernel> Default for Serial<K> {
 }
 
 impl<K: Kernel> Serial<K> {
-    /// Learns of an address of the app, and finds its processes before the first call needs them.
-    pub(super) fn app(&mut self, kernel: &mut K, app: SocketAddr) {
+    /// Learns of an address of the app. Its processes are searched for when the first call comes: an app that makes none
+    /// is never looked at.
+    pub(super) fn app(&mut self, app: Place) {
         if !self.apps.contains(&app) {
             self.apps.push(app);
         }
-        self.family.discover(kernel, &self.apps);
     }
 
     /// Looks once. `first` is the caller's socket as seen at the first look of this call; `None` then.

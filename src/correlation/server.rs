@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kernel::Pid;
 use super::live::Live;
+pub(super) use look::UnixSockets;
 
 /// How the app serves several requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +73,7 @@ pub struct Server {
 }
 
 /// Where an app listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// An address.
     Tcp(SocketAddr),

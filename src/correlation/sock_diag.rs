@@ -1,4 +1,4 @@
-//! Asks the kernel about TCP sockets by their two addresses: NETLINK_SOCK_DIAG (`man 7 sock_diag`).
+//! Asks the kernel about sockets: NETLINK_SOCK_DIAG (`man 7 sock_diag`). TCP by both addresses; [`unix`] has the others.
 //!
 //! Needs no privilege, and sees the network namespace that hopspan is in. One look-up takes about 3 us; the answer is
 //! ready when the question has been sent, so nothing here waits. Where no connection has the two addresses, the kernel
@@ -9,7 +9,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// `TCP_LISTEN` of the kernel's `tcp_states.h`.
+mod unix;
+
+pub(super) use unix::UnixAnswer;
+
+/// `TCP_ESTABLISHED` of the kernel's `tcp_states.h`.
+pub(super) const ESTABLISHED: u8 = 1;
+/// `TCP_LISTEN`.
 pub(super) const LISTEN: u8 = 10;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -21,8 +27,10 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// `INET_DIAG_INFO`, which carries `struct tcp_info`.
 const INFO: u16 = 2;
+/// `struct nlmsghdr`.
+const HEAD: usize = 16;
 /// nlmsghdr + inet_diag_req_v2.
-const QUESTION: usize = 16 + 56;
+const QUESTION: usize = HEAD + 56;
 /// `struct inet_diag_msg`.
 const MESSAGE: usize = 72;
 
@@ -51,8 +59,6 @@ pub(super) struct Answer {
     pub(super) inode: u32,
     /// Bytes received in its life, where asked for.
     pub(super) received: Option<u64>,
-    /// Milliseconds since data last came, to a tick of the kernel, where asked for.
-    pub(super) last_received_ms: Option<u32>,
 }
 
 /// A netlink socket to ask with.
@@ -104,7 +110,8 @@ impl Diag {
         set(&mut question, 44, &octets(remote.ip()));
         self.send(&question)?;
         let mut found = None;
-        let outcome = self.receive(|answer| found = Some(answer), true);
+        let note = |message: &[u8]| parse(message).map(|answer| found = Some(answer));
+        let outcome = self.receive(note, true);
         match outcome {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
             other => other?,
@@ -122,21 +129,27 @@ impl Diag {
         let question = self.question(DUMP, family, 1 << LISTEN);
         self.send(&question)?;
         let mut found = Vec::new();
-        self.receive(|answer| found.push(answer), false)?;
+        self.receive(|message| parse(message).map(|a| found.push(a)), false)?;
         Ok(found)
     }
 
     fn question(&mut self, flags: u16, family: u8, states: u32) -> [u8; QUESTION] {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut question = [0; QUESTION];
-        set(&mut question, 0, &(QUESTION as u32).to_ne_bytes());
-        set(&mut question, 4, &SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-        set(&mut question, 6, &(REQUEST | flags).to_ne_bytes());
-        set(&mut question, 8, &self.sequence.to_ne_bytes());
+        let mut question = self.head(flags);
         set(&mut question, 16, &[family, libc::IPPROTO_TCP as u8]);
         set(&mut question, 20, &states.to_ne_bytes());
         // INET_DIAG_NOCOOKIE: any socket.
         set(&mut question, 64, &[0xff; 8]);
+        question
+    }
+
+    /// A question with its `struct nlmsghdr`.
+    fn head<const N: usize>(&mut self, flags: u16) -> [u8; N] {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut question = [0; N];
+        set(&mut question, 0, &(N as u32).to_ne_bytes());
+        set(&mut question, 4, &SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        set(&mut question, 6, &(REQUEST | flags).to_ne_bytes());
+        set(&mut question, 8, &self.sequence.to_ne_bytes());
         question
     }
 
@@ -157,7 +170,11 @@ impl Diag {
     }
 
     /// Hands over the messages of the answer; `one` where a single message is the whole of it.
-    fn receive(&mut self, mut each: impl FnMut(Answer), one: bool) -> io::Result<()> {
+    fn receive(
+        &mut self,
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+        one: bool,
+    ) -> io::Result<()> {
         loop {
             // SAFETY: the pointer and length describe `self.buffer`, which is writable and not otherwise borrowed.
             let length = unsafe {
@@ -187,7 +204,7 @@ impl Diag {
                         return Err(io::Error::from_raw_os_error(-code));
                     }
                     Some(SOCK_DIAG_BY_FAMILY) => {
-                        each(parse(message.get(16..).unwrap_or_default())?);
+                        each(message.get(HEAD..).unwrap_or_default())?;
                         if one {
                             return Ok(());
                         }
@@ -248,99 +265,30 @@ fn parse(message: &[u8]) -> io::Result<Answer> {
         uid: word(64),
         inode: word(68),
         received: None,
-        last_received_ms: None,
     };
-    let mut attributes = message.get(MESSAGE..).unwrap_or_default();
+    each_attribute(message.get(MESSAGE..).unwrap_or_default(), |kind, value| {
+        if kind == INFO {
+            // struct tcp_info: tcpi_bytes_received.
+            answer.received = number(value, 128).map(u64::from_ne_bytes);
+        }
+    });
+    Ok(answer)
+}
+
+/// Calls `each` with kind and value of the attributes (`struct nlattr`) that end a message.
+fn each_attribute(mut attributes: &[u8], mut each: impl FnMut(u16, &[u8])) {
     while let (Some(length), Some(kind)) = (number::<2>(attributes, 0), number::<2>(attributes, 2))
     {
         let length = u16::from_ne_bytes(length) as usize;
         let Some(value) = attributes.get(4..length) else {
             break;
         };
-        if u16::from_ne_bytes(kind) == INFO {
-            // struct tcp_info: tcpi_last_data_recv and tcpi_bytes_received.
-            answer.last_received_ms = number(value, 52).map(u32::from_ne_bytes);
-            answer.received = number(value, 128).map(u64::from_ne_bytes);
-        }
+        each(u16::from_ne_bytes(kind), value);
         attributes = attributes
             .get(length.next_multiple_of(4)..)
             .unwrap_or_default();
     }
-    Ok(answer)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
-
-    fn accepted_pair(on: &str) -> (TcpListener, TcpStream, TcpStream) {
-        let listener = TcpListener::bind(on).unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        (listener, client, server)
-    }
-
-    fn inode(socket: &impl AsRawFd) -> u32 {
-        let link = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
-        let link = link.to_str().unwrap();
-        link["socket:[".len()..link.len() - 1].parse().unwrap()
-    }
-
-    #[test]
-    fn finds_the_accepted_socket_by_both_addresses() {
-        for on in ["127.0.0.1:0", "[::1]:0"] {
-            let (_listener, client, server) = accepted_pair(on);
-            let (app, peer) = (server.local_addr().unwrap(), client.local_addr().unwrap());
-            let found = Diag::new().unwrap().connection(app, peer, false).unwrap();
-            assert_eq!(found.unwrap().inode, inode(&server), "{on}");
-        }
-    }
-
-    #[test]
-    fn finds_a_mapped_socket_by_its_ipv4_addresses() {
-        let listener = TcpListener::bind("[::]:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        let app = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut diag = Diag::new().unwrap();
-        let found = diag.connection(app, client.local_addr().unwrap(), false);
-        assert_eq!(found.unwrap().unwrap().inode, inode(&server));
-    }
-
-    #[test]
-    fn a_listener_is_not_a_connection() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let app = listener.local_addr().unwrap();
-        let mut diag = Diag::new().unwrap();
-        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(diag.connection(app, nobody, false).unwrap(), None);
-        let all = diag.listeners(libc::AF_INET as u8).unwrap();
-        assert!(
-            all.iter()
-                .any(|l| l.port == app.port() && l.inode == inode(&listener))
-        );
-        assert!(all.iter().all(|l| l.state == LISTEN));
-    }
-
-    #[test]
-    fn has_no_inode_until_accepted_and_counts_what_is_unread() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let app = listener.local_addr().unwrap();
-        let mut client = TcpStream::connect(app).unwrap();
-        client.write_all(b"hello").unwrap();
-        let peer = client.local_addr().unwrap();
-        let mut diag = Diag::new().unwrap();
-        let waiting = diag.connection(app, peer, true).unwrap().unwrap();
-        assert_eq!((waiting.inode, waiting.receive_queue), (0, 5));
-        let (mut server, _) = listener.accept().unwrap();
-        server.read_exact(&mut [0; 3]).unwrap();
-        let read = diag.connection(app, peer, true).unwrap().unwrap();
-        assert_eq!(read.inode, inode(&server));
-        assert_eq!((read.receive_queue, read.received), (2, Some(5)));
-        assert_eq!(read.cookie, waiting.cookie);
-        assert!(read.last_received_ms.unwrap() < 10_000);
-    }
-}
+mod tests;

@@ -232,11 +232,7 @@ impl Correlator {
     /// What joins are possible for the app that listens at `apps`. Takes some milliseconds and reads `/proc`: not for
     /// the reactor.
     pub fn survey(&self, apps: &[Place]) -> Survey {
-        let addresses = apps.iter().filter_map(|app| match app {
-            Place::Tcp(address) => Some(*address),
-            Place::Unix(_) => None,
-        });
-        let serial = self.describe(&addresses.collect::<Vec<_>>());
+        let serial = self.describe(apps);
         let (app_connections, requests) = self.remembered();
         Survey {
             calls: Calls::counted(&self.metrics),
@@ -248,6 +244,6 @@ impl Correlator {
 }
 
 /// What joins would be possible here, for this process, beside an app that listens at `apps`.
-pub fn serial_here(apps: &[std::net::SocketAddr]) -> Rung {
+pub fn serial_here(apps: &[Place]) -> Rung {
     super::rung::describe(false, None, apps)
 }

@@ -246,7 +246,7 @@ impl Thread {
 
 /// The record of a call, once it is about all of it that hopspan has read.
 async fn look(kernel: &Kernel, call: &OutboundCall) -> Result<Record, Refusal> {
-    let bytes = call.bytes.ok_or(Refusal::unsure(Unlinked::Multiplexed))?;
+    let bytes = call.bytes.map_err(Refusal::unsure)?;
     let key = record::key(unmapped(call.peer), unmapped(call.local));
     let mut pauses = PAUSES.iter();
     loop {

@@ -59,11 +59,14 @@ pub enum Unlinked {
     BytesDiffer,
     /// What they knew of the request was evicted: too many connections at once.
     Forgotten,
+    /// Where the call begins on its connection is not known: it came before the answer to the call before, or after one
+    /// of a length that was not told (a chunked body).
+    StartUnknown,
 }
 
 impl Unlinked {
     /// All reasons.
-    pub const ALL: [Unlinked; 26] = [
+    pub const ALL: [Unlinked; 27] = [
         Unlinked::TokenExpired,
         Unlinked::RemotePeer,
         Unlinked::Multiplexed,
@@ -90,6 +93,7 @@ impl Unlinked {
         Unlinked::NotSeen,
         Unlinked::BytesDiffer,
         Unlinked::Forgotten,
+        Unlinked::StartUnknown,
     ];
 
     /// The code that `hopspan explain` has a page for, exported as `hopspan.unlinked.code`.
@@ -121,6 +125,7 @@ impl Unlinked {
             Unlinked::NotSeen => Code::NotSeen,
             Unlinked::BytesDiffer => Code::BytesDiffer,
             Unlinked::Forgotten => Code::Forgotten,
+            Unlinked::StartUnknown => Code::StartUnknown,
         }
     }
 
@@ -153,6 +158,7 @@ impl Unlinked {
             Unlinked::NotSeen => "not_seen",
             Unlinked::BytesDiffer => "bytes_differ",
             Unlinked::Forgotten => "forgotten",
+            Unlinked::StartUnknown => "start_unknown",
         }
     }
 }

@@ -111,6 +111,7 @@ pub fn page(code: Code) -> &'static str {
         Code::NotSeen => include_str!("pages/HOP324.txt"),
         Code::BytesDiffer => include_str!("pages/HOP325.txt"),
         Code::Forgotten => include_str!("pages/HOP326.txt"),
+        Code::StartUnknown => include_str!("pages/HOP327.txt"),
     }
 }
 

@@ -3,7 +3,7 @@
 use http::{Request, Version};
 use hyper::body::{Body, Incoming};
 
-use crate::correlation::{CallBytes, OutboundCall, Stamp};
+use crate::correlation::{CallBytes, OutboundCall, Stamp, Unlinked};
 use crate::proxy::server::Connection;
 
 /// The call that `request` is, as it came: nothing is taken off its head yet.
@@ -20,19 +20,22 @@ pub fn call(connection: &Connection, request: &Request<Incoming>) -> OutboundCal
     }
 }
 
-/// Where the call begins on its connection and how much of it is here; `None` where that is not known for certain:
-/// HTTP/2, bytes that came before the answer to the call before, a length that cannot be told.
-fn bytes(connection: &Connection, request: &Request<Incoming>) -> Option<CallBytes> {
+/// Where the call begins on its connection and how much of it is here, where that is known for certain. It is not where
+/// bytes came before the answer to the call before, and after a call of a length that was not told (a chunked body).
+fn bytes(connection: &Connection, request: &Request<Incoming>) -> Result<CallBytes, Unlinked> {
+    if request.version() > Version::HTTP_11 {
+        return Err(Unlinked::Multiplexed);
+    }
     let received = &connection.received;
-    let before = received.before()?;
+    let before = received.before().ok_or(Unlinked::StartUnknown)?;
     let head = head_length(request);
-    if request.version() > Version::HTTP_11 || received.first().is_none() {
-        return None;
+    if received.first().is_none() {
+        return Err(Unlinked::StartUnknown);
     }
     if let Some(body) = request.body().size_hint().exact() {
         received.ends(before + head + body);
     }
-    Some(CallBytes {
+    Ok(CallBytes {
         before,
         read: received.total(),
         head: (!request.body().is_end_stream()).then_some(head),

@@ -198,6 +198,7 @@ impl Pool {
             multiplexed,
             began,
             unix_cookie: socket.unix_cookie(),
+            unix_inode: received.as_ref().and_then(|_| socket.unix_inode()),
             received,
         });
         let told = self.options.on_open.as_ref().map(|tell| tell(&opened));

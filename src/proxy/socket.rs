@@ -1,7 +1,10 @@
 //! A connected socket, whatever it is: TCP, TCP with receive times, unix, TLS. One type, so that what is built on sockets is
 //! compiled once.
 
+use std::fs::File;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,7 +22,7 @@ pub(crate) enum Socket {
     Tcp(TcpStream),
     Stamped(Stamped),
     Unix(UnixStream),
-    /// A unix socket of which what is read is counted.
+    /// A unix socket of which what is read and written is counted.
     Counted(UnixStream, Arc<Received>),
     /// TLS over one of the others, from either side.
     Tls(Box<TlsStream<Rewound<Socket>>>),
@@ -36,7 +39,18 @@ impl Socket {
         }
     }
 
-    /// With a count of what is read, and receive times where the kernel gives them.
+    /// The number of a unix socket's inode, by which the kernel tells of it.
+    pub(crate) fn unix_inode(&self) -> Option<u64> {
+        match self {
+            Socket::Unix(stream) | Socket::Counted(stream, _) => {
+                let socket = stream.as_fd().try_clone_to_owned().ok()?;
+                Some(File::from(socket).metadata().ok()?.ino())
+            }
+            Socket::Tcp(_) | Socket::Stamped(_) | Socket::Tls(_) => None,
+        }
+    }
+
+    /// With counts of what is read and written, and receive times where the kernel gives them.
     pub(crate) fn stamped(self) -> (Socket, Option<Arc<Received>>) {
         match self {
             Socket::Tcp(stream) if stamped::enable(&stream).is_ok() => {
@@ -83,8 +97,9 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Stamped(stream) => Pin::new(stream).poll_write(cx, buf),
-            Socket::Unix(stream) | Socket::Counted(stream, _) => {
-                Pin::new(stream).poll_write(cx, buf)
+            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Counted(stream, received) => {
+                received.sent(Pin::new(stream).poll_write(cx, buf))
             }
             Socket::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
@@ -98,8 +113,9 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Stamped(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Socket::Unix(stream) | Socket::Counted(stream, _) => {
-                Pin::new(stream).poll_write_vectored(cx, bufs)
+            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Counted(stream, received) => {
+                received.sent(Pin::new(stream).poll_write_vectored(cx, bufs))
             }
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }

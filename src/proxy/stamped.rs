@@ -28,7 +28,8 @@ pub struct Timestamp {
     pub bytes: u64,
 }
 
-/// What one connection received: shared between its socket and whoever handles its requests.
+/// What one connection received, and how much was sent on it: shared between its socket and whoever handles its
+/// requests.
 #[derive(Debug, Default)]
 pub struct Received {
     /// The exchange's first read was seen.
@@ -48,6 +49,7 @@ pub struct Received {
     /// Of the last read: 0 where the kernel gave no time.
     last_realtime_ns: AtomicU64,
     last_monotonic_ns: AtomicU64,
+    written: Arc<AtomicU64>,
 }
 
 impl Received {
@@ -101,6 +103,19 @@ impl Received {
     /// All bytes read so far.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// Counts the bytes that the kernel took to send, from then on.
+    pub fn written(&self) -> &Arc<AtomicU64> {
+        &self.written
+    }
+
+    /// The outcome of a write, its bytes counted.
+    pub(crate) fn sent(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &outcome {
+            self.written.fetch_add(*bytes as u64, Ordering::Release);
+        }
+        outcome
     }
 
     /// Bytes that were read without a time.
@@ -220,7 +235,8 @@ impl AsyncWrite for Stamped {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.look_for_early_bytes();
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.received.sent(outcome)
     }
 
     fn poll_write_vectored(
@@ -229,7 +245,8 @@ impl AsyncWrite for Stamped {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.look_for_early_bytes();
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.received.sent(outcome)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Address, Config};
-use crate::correlation::Correlator;
 use crate::correlation::server::Place;
+use crate::correlation::{AppEnd, Correlator};
 use crate::proxy::connect::{Check, Verdict};
 use crate::proxy::listener::connections_that_fit;
 use crate::proxy::pool::{Opened, Pool, PoolLimits, PoolOptions};
@@ -26,15 +26,21 @@ pub(super) fn app_pool(
 ) -> Arc<Pool> {
     let correlator = correlator.clone();
     let on_open = move |opened: &Opened| -> Box<dyn Send> {
-        let connection = match (opened.local, opened.peer) {
-            (Some(local), Some(app)) => {
-                correlator.app_connection(opened.id, local, app, opened.began)
-            }
-            _ => match opened.unix_cookie {
-                Some(cookie) => correlator.unix_app_connection(opened.id, cookie, opened.began),
-                None => return Box::new(()),
+        let end = match (opened.local, opened.peer, &opened.upstream.address) {
+            (Some(local), Some(app), _) => AppEnd::Tcp { local, app },
+            (_, _, Address::Unix(path)) => match (opened.unix_cookie, opened.unix_inode) {
+                (Some(cookie), Some(inode)) => AppEnd::Unix {
+                    path: path.to_path_buf(),
+                    cookie,
+                    inode,
+                },
+                _ => return Box::new(()),
             },
+            _ => return Box::new(()),
         };
+        let received = opened.received.as_ref();
+        let written = received.map(|received| received.written().clone());
+        let connection = correlator.app_connection(opened.id, end, opened.began, written);
         if opened.multiplexed {
             correlator.multiplexed(opened.id);
         }

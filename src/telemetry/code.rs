@@ -64,7 +64,7 @@ codes! {
     SerialYama = 134, "serial: Yama forbids looking at the app's processes";
     SerialNotDumpable = 135, "serial: a process of the app may not be looked at";
     SerialKernel = 136, "serial: the kernel or the app's program does not tell enough";
-    SerialUnixSocket = 137, "serial: the app listens on a unix socket";
+    SerialUnixSocket = 137, "serial: the kernel cannot be asked about unix sockets";
     SerialWaiting = 138, "serial: the app does not run yet";
     SerialOff = 139, "serial: switched off in the config";
 
@@ -136,6 +136,7 @@ codes! {
     NotSeen = 324, "unlinked: the kernel's programs did not see the call being sent";
     BytesDiffer = 325, "unlinked: the kernel saw the call begin elsewhere";
     Forgotten = 326, "unlinked: what was known of the request was evicted";
+    StartUnknown = 327, "unlinked: where the call begins on its connection is not known";
 }
 
 impl Code {

@@ -1,8 +1,8 @@
 """The adversary: a prefork server, as small as one can be, that does whatever a request's path asks of it.
 
-    app.py PORT OUTBOUND CALLEE WORKERS [FLAG ...]
+    app.py PLACE OUTBOUND CALLEE WORKERS [FLAG ...]
 
-PORT: where it listens. OUTBOUND: hopspan's port for the app's own calls. CALLEE: whom they ask for. Flags:
+PLACE: where it listens, a port or the path of a unix socket. OUTBOUND: hopspan's port for the app's own calls. CALLEE: whom they ask for. Flags:
 
     background   each worker has a thread that calls all the time, for nobody
     direct       the master keeps the connection that it opened before the fork; else only the workers have it
@@ -71,7 +71,8 @@ class Worker:
         finally:
             self.listener.settimeout(None)
         connection.settimeout(None)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
     def work(self, requests=None):
@@ -186,13 +187,21 @@ def relay(listener, workers):
         connection.close()
 
 
-def main(port, outbound, callee, workers, *flags):
+def listening(place):
+    if place.isdigit():
+        listener, place = socket.socket(), ("127.0.0.1", int(place))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    else:
+        listener = socket.socket(socket.AF_UNIX)
+    listener.bind(place)
+    listener.listen(128)
+    return listener
+
+
+def main(place, outbound, callee, workers, *flags):
     flags = set(flags)
     out = Outbound(int(outbound), int(callee), "timeouts" in flags)
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", int(port)))
-    listener.listen(128)
+    listener = listening(place)
     shared = out.connect() if "shared" in flags else None
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) if "mates" in flags else (None, None)
     boxes = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(int(workers))] if "relay" in flags else []

@@ -64,7 +64,7 @@ class Ends:
             number = self.numbers
             try:
                 if connection is None or past:
-                    connection = await asyncio.open_connection("127.0.0.1", direct if past else port)
+                    connection = await self.connect(direct if past else port)
                 await asyncio.wait_for(self.request(connection, number, path, past), 30)
             except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
                 self.failures.append("%s: %r" % (path, error))
@@ -76,6 +76,12 @@ class Ends:
                 connection = None
         if connection:
             connection[1].close()
+
+    async def connect(self, place):
+        """To a port, or a unix socket's path."""
+        if isinstance(place, int):
+            return await asyncio.open_connection("127.0.0.1", place)
+        return await asyncio.open_unix_connection(place)
 
     async def request(self, connection, number, path, past):
         reader, writer = connection

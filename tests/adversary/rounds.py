@@ -31,8 +31,8 @@ RUDE += ["child_answers", "passed_call", "child_works", "nested", "die"]
 #: What goes with an act.
 WITH = {"leave": "collect", "passed_call": "received_call"}
 
-#: What an app may be like besides; `threads` and `multiplex` exclude each other.
-TEMPERS = ["background", "direct", "idle", "keep", "mates", "multiplex", "recycle", "relay", "shared", "threads", "timeouts"]
+#: What an app may be like besides (`unix`: it listens on a unix socket); `threads` and `multiplex` exclude each other.
+TEMPERS = ["background", "direct", "idle", "keep", "mates", "multiplex", "recycle", "relay", "shared", "threads", "timeouts", "unix"]
 
 
 class Plan:
@@ -101,6 +101,8 @@ class Round:
     async def run(self):
         ends = Ends()
         app, inbound, outbound, status, admin = ports(5)
+        if "unix" in self.plan.flags:
+            app = os.path.join(self.folder, "%s-%d.sock" % (self.plan.rung, self.plan.seed))
         async with ends.listening() as callee:
             process = self.start(app, inbound, outbound, status, admin, callee)
             try:
@@ -118,7 +120,7 @@ class Round:
         path = os.path.join(self.folder, "hopspan.yaml")
         rungs = {rung: rung == self.plan.rung for rung in RUNGS}
         config = {
-            "inbound": {"listen": "127.0.0.1:%d" % inbound, "app": "127.0.0.1:%d" % app},
+            "inbound": {"listen": "127.0.0.1:%d" % inbound, "app": "127.0.0.1:%d" % app if isinstance(app, int) else "unix:" + app},
             "outbound": {"listen": "127.0.0.1:%d" % outbound},
             "status": {"listen": "127.0.0.1:%d" % status},
             "admin": {"listen": "127.0.0.1:%d" % admin},

@@ -45,6 +45,17 @@ async fn run(name: &str, flags: &[&str], clients: usize, each: usize, what: &[&s
     tally
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_looked_up_for_an_app_that_makes_no_calls() {
+    let harness = Harness::start().await;
+    let app = App::start(harness.outbound, 2, &[]);
+    settled().await;
+    load(&harness, app.address, 4, 25, |_| "burn".to_owned()).await;
+    assert_eq!(harness.correlator.questions(), 0, "after 100 requests");
+    load(&harness, app.address, 1, 1, |_| "burn,fresh".to_owned()).await;
+    assert!(harness.correlator.questions() > 0, "after a call");
+}
+
 /// Percent of the judged calls that must be joined. A machine that leaves no thread its turn loses joins to the clock,
 /// and those say nothing of the proof: they are not judged.
 const FLOOR: f64 = 80.0;
@@ -162,7 +173,7 @@ async fn callers_elsewhere_are_refused_at_once() {
         local: "192.0.2.1:8081".parse().unwrap(),
         accepted: std::time::Instant::now(),
         received: None,
-        bytes: None,
+        bytes: Err(Unlinked::StartUnknown),
     };
     assert_eq!(
         correlator.parent_of(call).await.unwrap_err(),
@@ -174,6 +185,16 @@ async fn callers_elsewhere_are_refused_at_once() {
     };
     assert_eq!(
         correlator.parent_of(here).await.unwrap_err(),
-        Unlinked::NoTimestamp
+        Unlinked::NoTimestamp,
+        "the serial rung counts no bytes, and is asked"
+    );
+    let shared = OutboundCall {
+        bytes: Err(Unlinked::Multiplexed),
+        ..here
+    };
+    assert_eq!(
+        correlator.parent_of(shared).await.unwrap_err(),
+        Unlinked::Multiplexed,
+        "no rung knows one call of many from another"
     );
 }

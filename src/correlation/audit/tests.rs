@@ -13,7 +13,7 @@ fn call() -> OutboundCall {
         local: "127.0.0.1:8081".parse().unwrap(),
         accepted: Instant::now(),
         received: None,
-        bytes: None,
+        bytes: Err(Unlinked::StartUnknown),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Finding members: what hopspan started, what listens at the app's address, and what descends from either.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Family, Member};
 use crate::correlation::in_flight::Nanos;
 use crate::correlation::kernel::{Fd, Inode, Kernel, Pid, ProcessId, Trouble};
+use crate::correlation::server::Place;
 
 /// Between two searches through all processes of the machine; doubles while they find nothing new, up to 64 times.
 const DISCOVERY_PAUSE: Nanos = Duration::from_millis(250).as_nanos() as Nanos;
@@ -65,7 +65,7 @@ impl<P> Family<P> {
     pub(in crate::correlation) fn discover<K: Kernel<Process = P>>(
         &mut self,
         kernel: &mut K,
-        apps: &[SocketAddr],
+        apps: &[Place],
     ) -> Vec<ProcessId> {
         let started = kernel.now();
         if started < self.discovered + (self.pause << self.barren.min(6)) {
@@ -77,9 +77,11 @@ impl<P> Family<P> {
         let started_here = !kernel.own_children().is_empty();
         let mut inodes = Vec::new();
         for app in apps {
-            if let Ok(listeners) = kernel.listeners(*app) {
+            if let Ok(listeners) = kernel.listeners(app) {
                 inodes.extend_from_slice(&listeners.inodes);
-                self.listeners.insert(*app, listeners);
+                if let Place::Tcp(address) = app {
+                    self.listeners.insert(*address, listeners);
+                }
             }
         }
         // What hopspan started may be no more than the way to the app (a container's client).

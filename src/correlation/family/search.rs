@@ -1,10 +1,9 @@
 //! Who made a socket: by the few descriptor numbers that such sockets have, else by all sockets of all members.
 
-use std::net::SocketAddr;
-
 use super::{Family, Kind, existed};
 use crate::correlation::in_flight::Nanos;
 use crate::correlation::kernel::{Fd, Inode, Kernel, ProcessId, Trouble};
+use crate::correlation::server::Place;
 use crate::correlation::unlinked::Unlinked;
 
 /// Who holds a socket.
@@ -40,7 +39,7 @@ impl<P> Family<P> {
         &mut self,
         kernel: &mut K,
         wanted: Wanted,
-        apps: &[SocketAddr],
+        apps: &[Place],
     ) -> Result<Holder, Unlinked> {
         let mut heirs = Vec::new();
         let known = self.ids();

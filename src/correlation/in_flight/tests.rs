@@ -3,7 +3,7 @@
 use super::*;
 use crate::trace::TraceId;
 
-const ENDS: Ends = Ends::Unix(7);
+const END: End = End::Unix(70, 7);
 
 fn context(number: u128) -> Context {
     Context {
@@ -15,7 +15,7 @@ fn context(number: u128) -> Context {
 /// One connection with requests `(dispatched, done, received before)`; their contexts are numbered from 1.
 fn table(requests: &[(Nanos, Option<Nanos>, Option<u64>)]) -> InFlight {
     let table = InFlight::default();
-    table.open(1, ENDS, 0, 1);
+    table.open(1, END, 0, None, 1);
     for (at, (dispatched, done, received)) in requests.iter().enumerate() {
         let context = context(at as u128 + 1);
         let number = table.enter(1, context, *received, *dispatched).unwrap();
@@ -35,7 +35,7 @@ fn found(table: &InFlight, moment: (Nanos, Nanos, Nanos, u64)) -> Result<u128, U
         answered,
         written,
     };
-    let context = table.at(ENDS, &moment)?;
+    let context = table.at(Ends::of(END), &moment)?;
     Ok(u128::from_be_bytes(context.trace_id.to_bytes()))
 }
 
@@ -95,13 +95,13 @@ fn a_connection_is_known_by_its_ends_and_forgotten_in_time() {
     };
     assert!(table.at(Ends::Unix(8), &moment).is_err());
     // Another connection between the same ends: the answers of the kernel are about that one.
-    table.open(2, ENDS, 200, 201);
-    assert_eq!(table.at(ENDS, &moment), Err(Unlinked::NoInbound));
+    table.open(2, END, 200, None, 201);
+    assert_eq!(table.at(Ends::of(END), &moment), Err(Unlinked::NoInbound));
     // The old one goes, the new one stays known.
     let later = 300 + RETAIN.as_nanos() as Nanos;
     table.leave(1, 0, 300);
     table.close(1, 300);
-    table.open(3, Ends::Unix(9), later + 1, later + 1);
+    table.open(3, End::Unix(90, 9), later + 1, None, later + 1);
     assert_eq!(table.size().0, 2);
     table.enter(2, context(9), Some(0), later + 2);
     let moment = Moment {
@@ -109,5 +109,8 @@ fn a_connection_is_known_by_its_ends_and_forgotten_in_time() {
         sent: later + 4,
         ..Moment::default()
     };
-    assert_eq!(table.at(ENDS, &moment), Ok(table.context(2, 1).unwrap()));
+    assert_eq!(
+        table.at(Ends::of(END), &moment),
+        Ok(table.context(2, 1).unwrap())
+    );
 }

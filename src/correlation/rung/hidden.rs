@@ -5,12 +5,12 @@
 //! said of the app. The kernel tells which user made the listening socket; that user's processes, and what descends from
 //! them, are the app's as far as anybody can tell.
 
-use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 
 use super::super::kernel::{Kernel, Pid, Trouble};
 use super::super::live::Live;
 use super::super::process;
+use super::super::server::Place;
 use super::Rung;
 use crate::telemetry::Code;
 
@@ -54,8 +54,8 @@ fn permitted(status: &str) -> Option<u64> {
 }
 
 /// Somebody listens at `apps`, and no process that may be looked at does.
-pub(super) fn unseen(live: &mut Live, apps: &[SocketAddr]) -> Rung {
-    let makers: Vec<u32> = apps.iter().flat_map(|app| live.makers(*app)).collect();
+pub(super) fn unseen(live: &mut Live, apps: &[Place]) -> Rung {
+    let makers: Vec<u32> = apps.iter().flat_map(|app| live.makers(app)).collect();
     let mut hidden = Vec::new();
     for pid in live.pids() {
         let opened = live.open(pid);

@@ -7,7 +7,7 @@ use super::{Call, Caller, Pending, Rule, Serial};
 use crate::correlation::family::{Holder, Kind, Wanted};
 use crate::correlation::in_flight::Nanos;
 use crate::correlation::inbound::unreadable;
-use crate::correlation::kernel::{Fd, Kernel, ProcessId, Socket, State, Thread};
+use crate::correlation::kernel::{End, Fd, Kernel, ProcessId, Socket, State, Thread};
 use crate::correlation::unlinked::Unlinked;
 
 /// Callers' sockets that are remembered; when there are more, all are looked up anew.
@@ -34,7 +34,9 @@ impl<K: Kernel> Serial<K> {
         call: &Call,
         first: &mut Option<Socket>,
     ) -> Result<Socket, Unlinked> {
-        let socket = kernel.socket(call.peer, call.local).map_err(unreadable)?;
+        let socket = kernel
+            .socket(End::Tcp(call.peer, call.local))
+            .map_err(unreadable)?;
         let socket = socket
             .filter(|socket| socket.state == State::Established && socket.inode != 0)
             .ok_or(Unlinked::SocketGone)?;

@@ -4,7 +4,7 @@ use super::requests::alive;
 use super::{Call, Caller, Held, Rule, Serial};
 use crate::correlation::in_flight::RequestView;
 use crate::correlation::inbound::unreadable;
-use crate::correlation::kernel::{Kernel, State};
+use crate::correlation::kernel::{Inflow, Kernel, State};
 use crate::correlation::unlinked::Unlinked;
 
 impl<K: Kernel> Serial<K> {
@@ -22,17 +22,13 @@ impl<K: Kernel> Serial<K> {
         let parked = self.pending(kernel, caller)?.is_none();
         self.require(Rule::Still, parked, Unlinked::NotParked)?;
         let connection = held.connection;
-        let inflow = kernel.inflow(connection.app, connection.local);
+        let inflow = kernel.inflow(connection.end);
         let (socket, inflow) = inflow.map_err(unreadable)?.ok_or(Unlinked::NoInbound)?;
         let same = socket.state == State::Established
             && (socket.inode, socket.cookie) == (held.accepted.inode, held.accepted.cookie);
         let holds = self.family.held(kernel, caller.id, held.fd) == Ok(Some(held.accepted.inode));
         self.require(Rule::Still, same && holds, Unlinked::NoInbound)?;
-        let read = match request.follows {
-            None => inflow.received > inflow.unread,
-            // Bytes that came after all before it were answered, and none of them waits.
-            Some(answered) => inflow.unread == 0 && inflow.last_since > answered,
-        };
+        let read = has_read(connection.written, request, inflow);
         self.require(Rule::Read, read, Unlinked::NotRead)?;
         self.call_socket(kernel, call, &mut Some(caller.socket))?;
         Ok(())
@@ -48,5 +44,20 @@ impl<K: Kernel> Serial<K> {
         let others = requests.any(|request| alive(call, request));
         self.require(Rule::OneRequest, !others, Unlinked::SeveralRequests)?;
         Ok(request)
+    }
+}
+
+/// Whether the app has read some of a request: more bytes than hopspan had sent before it. `written`: those it has sent
+/// at a moment before the kernel was asked.
+fn has_read(written: Option<u64>, request: &RequestView, inflow: Inflow) -> bool {
+    let first = request.follows.is_none();
+    let Some(before) = request.before.or(first.then_some(0)) else {
+        return false;
+    };
+    match inflow.read {
+        // Of a later request, all that came: what the app left unread of one before is not this one's.
+        Some(read) => read > before && (first || !inflow.unread),
+        // The kernel counts no bytes, but knows when none is left.
+        None => !inflow.unread && written.is_some_and(|written| written > before),
     }
 }

@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::correlation::in_flight::{Ends, InFlight, Nanos};
+use crate::correlation::in_flight::{InFlight, Nanos};
 use crate::correlation::kernel::{
-    Fd, Inflow, Inode, Kernel, Listeners, Pid, ProcessId, Socket, State, Thread, Trouble,
+    End, Fd, Inflow, Inode, Kernel, Listeners, Pid, ProcessId, Socket, State, Thread, Trouble,
 };
 use crate::correlation::serial::{ACCEPTING, Call};
+use crate::correlation::server::Place;
 use crate::trace::Context;
 
 const US: Nanos = 1_000;
@@ -126,7 +128,7 @@ struct Sock {
     accepted: bool,
     received: u64,
     unread: u64,
-    last_received: Nanos,
+    written: Arc<AtomicU64>,
     /// Outbound: when hopspan accepted it; when the bytes of the request in the making came.
     made: Nanos,
     first_bytes: Option<Nanos>,
@@ -308,7 +310,7 @@ impl World {
             accepted: false,
             received: 0,
             unread: 0,
-            last_received: 0,
+            written: Arc::default(),
             made: self.now,
             first_bytes: None,
             unanswered: 0,
@@ -385,8 +387,10 @@ impl World {
             Client::Open(id) => {
                 if !foreign {
                     let (peer, began) = (self.sockets[id].peer, self.sockets[id].made);
+                    let written = Some(self.sockets[id].written.clone());
+                    let end = End::Tcp(app(), peer);
                     self.in_flight
-                        .open(id as u64, Ends::Tcp([peer, app()]), began, self.now);
+                        .open(id as u64, end, began, written, self.now);
                 }
                 Client::Enter(id, 0)
             }
@@ -401,11 +405,10 @@ impl World {
                 Client::Deliver(id, at)
             }
             Client::Deliver(id, at) => {
-                let now = self.now;
                 let socket = &mut self.sockets[id];
                 socket.unread += 10;
                 socket.received += 10;
-                socket.last_received = now;
+                socket.written.fetch_add(10, Ordering::Relaxed);
                 Client::Await(id, at)
             }
             Client::Await(id, at) => {
@@ -723,7 +726,10 @@ impl Kernel for Fake {
         self.0.borrow().now
     }
 
-    fn socket(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<Option<Socket>, Trouble> {
+    fn socket(&mut self, end: End) -> Result<Option<Socket>, Trouble> {
+        let End::Tcp(local, remote) = end else {
+            return Err(Trouble::Unsupported);
+        };
         let world = self.world();
         let found = world.sockets.iter().rev().find(|socket| {
             (socket.app, socket.peer) == (local, remote) && (socket.alive || socket.peer_open)
@@ -742,12 +748,8 @@ impl Kernel for Fake {
         }))
     }
 
-    fn inflow(
-        &mut self,
-        local: SocketAddr,
-        remote: SocketAddr,
-    ) -> Result<Option<(Socket, Inflow)>, Trouble> {
-        let Some(socket) = self.socket(local, remote)? else {
+    fn inflow(&mut self, end: End) -> Result<Option<(Socket, Inflow)>, Trouble> {
+        let Some(socket) = self.socket(end)? else {
             return Ok(None);
         };
         let world = self.0.borrow();
@@ -757,14 +759,13 @@ impl Kernel for Fake {
             .find(|found| found.cookie == socket.cookie)
             .unwrap();
         let inflow = Inflow {
-            received: found.received,
-            unread: found.unread,
-            last_since: found.last_received.saturating_sub(15 * MS),
+            read: Some(found.received - found.unread),
+            unread: found.unread > 0,
         };
         Ok(Some((socket, inflow)))
     }
 
-    fn listeners(&mut self, _app: SocketAddr) -> Result<Listeners, Trouble> {
+    fn listeners(&mut self, _app: &Place) -> Result<Listeners, Trouble> {
         Ok(Listeners {
             inodes: vec![LISTENER],
             backlog: 128,

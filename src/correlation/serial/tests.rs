@@ -26,7 +26,7 @@ fn run(plan: &Plan, off: &[Rule]) -> Outcome {
         off: off.to_vec(),
         ..Serial::default()
     };
-    serial.app(&mut kernel, "127.0.0.1:8000".parse().unwrap());
+    serial.app(Place::Tcp("127.0.0.1:8000".parse().unwrap()));
     let mut outcome = Outcome::default();
     for _ in 0..4_000 {
         let mut world = world.borrow_mut();

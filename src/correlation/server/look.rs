@@ -19,8 +19,8 @@ pub(super) fn processes(live: &mut Live, apps: &[Place]) -> Vec<Seen> {
     let mut listening: HashSet<Inode> = HashSet::new();
     for app in apps {
         match app {
-            Place::Tcp(address) => {
-                listening.extend(live.listeners(*address).unwrap_or_default().inodes);
+            Place::Tcp(_) => {
+                listening.extend(live.listeners(app).unwrap_or_default().inodes);
             }
             Place::Unix(path) => listening.extend(unix.listening(path)),
         }
@@ -166,10 +166,10 @@ fn read(pid: Pid, name: &str) -> Option<String> {
 }
 
 /// The unix sockets of this network namespace: `/proc/net/unix`.
-struct UnixSockets(Vec<(Inode, Option<String>)>);
+pub(in crate::correlation) struct UnixSockets(Vec<(Inode, Option<String>)>);
 
 impl UnixSockets {
-    fn read() -> UnixSockets {
+    pub(in crate::correlation) fn read() -> UnixSockets {
         let text = read(std::process::id(), "net/unix").unwrap_or_default();
         let sockets = text.lines().skip(1).filter_map(|line| {
             // Num, RefCount, Protocol, Flags, Type, St, Inode, and perhaps Path; 00010000 is a listener's flag.
@@ -186,7 +186,8 @@ impl UnixSockets {
         self.0.iter().any(|(known, _)| *known == inode)
     }
 
-    fn listening(&self, path: &Path) -> impl Iterator<Item = Inode> {
+    /// Those that listen at a path.
+    pub(in crate::correlation) fn listening(&self, path: &Path) -> impl Iterator<Item = Inode> {
         let path = path.to_string_lossy();
         let at = self
             .0

@@ -44,6 +44,11 @@ pub(super) struct Kernel {
 impl Kernel {
     /// Loads and attaches. Takes some tens of milliseconds and needs CAP_BPF and CAP_PERFMON; nothing later does.
     pub(super) fn load() -> Result<Kernel, Obstacle> {
+        Kernel::load_for(types)
+    }
+
+    /// For a kernel with these types.
+    fn load_for(types: impl FnOnce() -> Result<Btf, Obstacle>) -> Result<Kernel, Obstacle> {
         let (bpf, perfmon) = privileges::missing().map_err(failed)?;
         if bpf || perfmon {
             return Err(Obstacle::Capability { bpf, perfmon });
@@ -206,4 +211,38 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The running kernel's types, but for one tracepoint: as before Linux 6.3.
+    fn without(tracepoint: &str) -> Result<Btf, Obstacle> {
+        let mut types = std::fs::read("/sys/kernel/btf/vmlinux").map_err(|_| Obstacle::NoBtf)?;
+        let name = format!("\0btf_trace_{tracepoint}\0");
+        let at = types.windows(name.len()).position(|w| w == name.as_bytes());
+        let last = at.expect("its type is named once") + name.len() - 2;
+        types[last] = b'_';
+        Btf::parse(&types, aya::Endianness::default()).map_err(failed)
+    }
+
+    #[test]
+    fn a_kernel_without_the_tracepoints_is_refused_for_that() {
+        let mut rows = 0;
+        for (_, tracepoint) in PROGRAMS {
+            let refused = Kernel::load_for(|| without(tracepoint)).err();
+            match refused.expect("it cannot work") {
+                Obstacle::NoTracepoint { kernel } => assert!(!kernel.is_empty()),
+                why @ (Obstacle::Capability { .. } | Obstacle::NoBtf | Obstacle::Forbidden) => {
+                    let required = std::env::var_os("HOPSPAN_TEST_THREAD_RUNG").is_some();
+                    assert!(!required, "this machine allows it: {}", why.why());
+                    println!("SKIPPED: {}", why.why());
+                }
+                other => panic!("{tracepoint}: {other:?}"),
+            }
+            rows += 1;
+        }
+        assert_eq!(rows, 2);
+    }
 }

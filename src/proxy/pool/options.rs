@@ -28,7 +28,9 @@ pub struct Opened {
     pub began: std::time::Instant,
     /// The number of our end's unix socket, which no other ever has; `None` for TCP.
     pub unix_cookie: Option<u64>,
-    /// What was read, where [`PoolOptions::stamp`] asks for it: with receive times where the kernel gives them.
+    /// The number of that socket's inode, where [`PoolOptions::stamp`] asks for it.
+    pub unix_inode: Option<u64>,
+    /// What was read and written, where [`PoolOptions::stamp`] asks for it: with receive times where the kernel gives them.
     pub received: Option<Arc<Received>>,
 }
 

@@ -60,9 +60,6 @@ SERVERS = {
 SERIAL = ("sync-4", "unix-4", "preload-4", "uwsgi-4")
 THREADED = ("gthread-1x8", "gthread-4x4", "uwsgi-1x4")
 
-#: What this version does not prove, whatever the machine allows.
-UNPROVEN = {("unix-4", "serial"): "the serial rung has no proof for unix sockets"}
-
 #: Settings of `correlation:`, the shim or not. `all` is hopspan as it comes; `off` is none at all, for comparison.
 RUNGS = {
     "token": ({"token": True, "thread": False, "serial": False}, True),
@@ -90,7 +87,7 @@ FAST = [
 
 def provable(rung, server, way):
     """Whether the rung can prove the calls that a request makes this way: those count for its floor."""
-    if way in OWN or rung == "off" or (server, rung) in UNPROVEN:
+    if way in OWN or rung == "off":
         return False
     if rung == "all":
         return any(provable(each, server, way) for each in ("token", "thread") if not forbidden(each))

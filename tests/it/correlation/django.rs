@@ -1,4 +1,5 @@
-//! The thread rung alone with real Django: every call of a thread that serves its request, none of an event loop.
+//! The thread rung and the serial rung, each alone, with real Django: every call of a thread or process that serves its
+//! request, none of an event loop.
 
 use serde_json::json;
 
@@ -7,7 +8,7 @@ use crate::joins::{callee, joined};
 use crate::support::{python, raw, sidecar};
 
 /// The share of calls that were joined, and why the others were not. One that was joined to another request panics.
-async fn share(server: &[&str], unix: bool) -> (usize, usize, String) {
+async fn share(rung: &str, server: &[&str], unix: bool) -> (usize, usize, String) {
     let (service, app) = (callee().await, raw::closed_port());
     let folder = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", folder.path().join("app.sock").display());
@@ -19,8 +20,8 @@ async fn share(server: &[&str], unix: bool) -> (usize, usize, String) {
     let hopspan = sidecar::to(app)
         .set("inbound.app", json!(to))
         .set("correlation.token", json!(false))
-        .set("correlation.serial", json!(false))
-        .set("correlation.thread", json!(true))
+        .set("correlation.serial", json!(rung == "serial"))
+        .set("correlation.thread", json!(rung == "thread"))
         .run()
         .await;
     let django = match server {
@@ -53,7 +54,7 @@ async fn calls_of_threads_that_serve_are_joined_whatever_the_server() {
         (&["--workers", "2"], true),
         (&["--workers", "1", "--threads", "6"], true),
     ] {
-        let (joined, calls, reasons) = share(server, unix).await;
+        let (joined, calls, reasons) = share("thread", server, unix).await;
         assert!(calls >= 320, "{server:?}: {calls}");
         assert_eq!(joined, calls, "{server:?}, unix: {unix}\n{reasons}");
         assert!(reasons.contains("evidence=\"thread\""), "{reasons}");
@@ -67,7 +68,16 @@ async fn no_call_of_an_event_loop_is_joined() {
     if !allowed().await {
         return;
     }
-    let (joined, calls, reasons) = share(&["uvicorn"], false).await;
+    let (joined, calls, reasons) = share("thread", &["uvicorn"], false).await;
     assert!(calls >= 320, "{calls}");
     assert_eq!(joined, 0, "{reasons}");
+}
+
+#[tokio::test]
+async fn calls_of_workers_on_a_unix_socket_are_joined_by_the_serial_rung() {
+    let (joined, calls, reasons) = share("serial", &["--workers", "3"], true).await;
+    assert!(calls >= 320, "{calls}");
+    // A busy machine costs some; see FLOOR.
+    assert!(joined * 100 >= calls * 80, "{joined} of {calls}\n{reasons}");
+    assert!(reasons.contains("evidence=\"serial\""), "{reasons}");
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use hopspan::correlation::{CallBytes, Correlator, Options, OutboundCall, Stamp};
+use hopspan::correlation::{AppEnd, CallBytes, Correlator, Options, OutboundCall, Stamp, Unlinked};
 use hopspan::proxy::stamped::{self, Received, Stamped};
 use hopspan::telemetry::metrics::Metrics;
 use hopspan::trace::{Context, TraceId};
@@ -142,8 +142,10 @@ impl AppSide {
         let (local, peer) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
         stamped::enable(&stream).unwrap();
         let received = Arc::new(Received::default());
+        let end = AppEnd::Tcp { local, app: peer };
+        let written = Some(received.written().clone());
         AppSide {
-            _told: harness.correlator.app_connection(id, local, peer, began),
+            _told: harness.correlator.app_connection(id, end, began, written),
             stream: BufReader::new(Stamped::new(stream, received.clone())),
             received,
             id,
@@ -238,11 +240,13 @@ async fn accept(listener: TcpListener, correlator: Arc<Correlator>, tally: Arc<M
                     local,
                     accepted,
                     received: received.first().map(stamp),
-                    bytes: before.map(|before| CallBytes {
-                        before,
-                        read: received.total(),
-                        head: (length > 0).then_some(bytes),
-                    }),
+                    bytes: before
+                        .ok_or(Unlinked::StartUnknown)
+                        .map(|before| CallBytes {
+                            before,
+                            read: received.total(),
+                            head: (length > 0).then_some(bytes),
+                        }),
                 };
                 let started = Instant::now();
                 let found = correlator.parent_of(call).await;

@@ -2,10 +2,11 @@
 //! it does not, and never wrong. Alone: the serial rung is off.
 
 use hopspan::correlation::{Availability, Obstacle};
+use serde_json::json;
 
 use super::harness::{App, Harness, Tally, load};
 use super::report;
-use crate::support::within;
+use crate::support::{app, collector, raw, sidecar, within};
 
 /// The harness with the thread rung alone; `None`, said aloud, where this machine does not allow it.
 async fn harness() -> Option<std::sync::Arc<Harness>> {
@@ -105,6 +106,42 @@ async fn calls_of_no_thread_that_serves_are_left_alone() {
         rows += 1;
     }
     assert_eq!(rows, 4);
+}
+
+#[tokio::test]
+async fn after_a_chunked_body_nobody_knows_where_the_next_call_begins() {
+    if !allowed().await {
+        return;
+    }
+    let service = app::service("called").await;
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(raw::closed_port())
+        .set("correlation.serial", json!(false))
+        .collector(&collector)
+        .run()
+        .await;
+    let to = service.address;
+    let mut peer = raw::connect(hopspan.outbound).await;
+    let mut reasons = Vec::new();
+    for (method, body) in [
+        ("GET", "\r\n"),
+        (
+            "POST",
+            "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        ),
+        ("GET", "\r\n"),
+    ] {
+        peer.write(format!(
+            "{method} http://{to}/ HTTP/1.1\r\nHost: {to}\r\n{body}"
+        ))
+        .await;
+        assert_eq!(peer.response().await.status, 200);
+        let spans = collector.spans(reasons.len() + 1).await;
+        let span = spans.last().unwrap();
+        reasons.push(span.attr("hopspan.unlinked.reason").to_owned());
+    }
+    // The caller serves no request, which is known only as long as its calls can be told apart.
+    assert_eq!(reasons, ["other_thread", "other_thread", "start_unknown"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,41 @@
+//! What the files of `/proc` say, read from their text.
+
+use super::{Stat, Syscall, TICK_NANOS};
+
+/// `pid (name) state ppid .. starttime ..`, where the name may hold spaces and brackets.
+pub(super) fn parse_stat(text: &str) -> Option<Stat> {
+    let after_name = text.rsplit_once(')')?.1;
+    let mut fields = after_name.split_ascii_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    // starttime is field 22; state is field 3 and two have been taken.
+    let started: u64 = fields.nth(22 - 5)?.parse().ok()?;
+    Some(Stat {
+        parent,
+        started: started.saturating_mul(TICK_NANOS),
+        dead: matches!(state, "Z" | "X" | "x"),
+    })
+}
+
+/// `running`, `-1 sp pc`, or `number a1 .. a6 sp pc`.
+pub(super) fn parse_syscall(text: &str) -> Option<Syscall> {
+    let mut fields = text.split_ascii_whitespace();
+    let first = fields.next()?;
+    if first == "running" {
+        return Some(Syscall::Running);
+    }
+    let number: i64 = first.parse().ok()?;
+    if number < 0 {
+        return Some(Syscall::Outside);
+    }
+    let mut hexadecimal = || u64::from_str_radix(fields.next()?.strip_prefix("0x")?, 16).ok();
+    let mut arguments = [0; 6];
+    for argument in &mut arguments {
+        *argument = hexadecimal()?;
+    }
+    Some(Syscall::In { number, arguments })
+}
+
+pub(super) fn parse_number(digits: &[u8]) -> Option<u32> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}

@@ -1,4 +1,4 @@
-"""hopspan before the servers that run Django: gunicorn (sync, threads), uWSGI, uvicorn. Real ones, unmodified.
+"""hopspan before the servers that run Django: gunicorn (sync, threads), uWSGI, uvicorn, Daphne. Real ones, unmodified.
 
 Two things for each: exchanges pass unchanged, and calls are joined to their requests where that can be proven, and
 never joined to another.
@@ -12,6 +12,7 @@ import json
 from harness import PROBE, VENV, Case, free_port, request, tool
 from processes import get, wait_until
 
+DAPHNE = "daphne is not in the environment (tests/django/venv matrix)"
 UWSGI = "pyuwsgi is not in the environment (tests/django/venv matrix)"
 
 
@@ -20,6 +21,7 @@ class Servers(Case):
         uwsgi = ["pyuwsgi", "--http-socket", "127.0.0.1:{port}", "--master", "--die-on-term", "--need-app", "--processes"]
         uwsgi_rest = ["--module", "probe.wsgi", "--chdir", PROBE, "--virtualenv", VENV.parent, "--disable-logging"]
         return {
+            "daphne": ["daphne", "-b", "127.0.0.1", "-p", "{port}", "probe.asgi:application"],
             "gunicorn sync": self.gunicorn("--workers", "2"),
             "gunicorn gthread": self.gunicorn("--workers", "1", "--threads", "4"),
             "uvicorn": ["uvicorn", "--port", "{port}", "--app-dir", PROBE, "--no-access-log", "probe.asgi:application"],
@@ -53,6 +55,10 @@ class Servers(Case):
 
     def test_exchanges_pass_before_uvicorn(self):
         self.exchanges(self.sidecar(self.app(*self.commands()["uvicorn"])))
+
+    def test_exchanges_pass_before_daphne(self):
+        tool("daphne", DAPHNE)
+        self.exchanges(self.sidecar(self.app(*self.commands()["daphne"])))
 
     def test_exchanges_pass_before_uwsgi(self):
         tool("pyuwsgi", UWSGI)
@@ -106,6 +112,10 @@ class Servers(Case):
 
     def test_no_call_is_joined_wrongly_behind_uvicorn(self):
         self.calls(self.commands()["uvicorn"])
+
+    def test_no_call_is_joined_wrongly_behind_daphne(self):
+        tool("daphne", DAPHNE)
+        self.calls(self.commands()["daphne"])
 
     def test_a_killed_worker_is_a_502_and_the_next_request_is_served(self):
         sidecar = self.sidecar(self.app(*self.commands()["gunicorn sync"]))

@@ -10,6 +10,8 @@ mod destinations;
 mod doctor;
 mod drain;
 mod floors;
+#[path = "../fuzz/fuzz.rs"]
+mod fuzz;
 mod holding;
 mod http2;
 mod inbound;

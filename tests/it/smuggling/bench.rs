@@ -66,12 +66,21 @@ pub(crate) struct Bench {
 impl Bench {
     /// Short waits, and no connection to the app is used twice.
     pub(crate) async fn new() -> Bench {
+        Bench::waiting("5s").await
+    }
+
+    /// As [`Bench::new`], and a head has half a second.
+    pub(crate) async fn hasty() -> Bench {
+        Bench::waiting("500ms").await
+    }
+
+    async fn waiting(head: &str) -> Bench {
         let records = Journal::default();
         let journal = records.clone();
         let app = raw::server(move |peer| record(peer, journal.clone())).await;
         let hopspan = sidecar::to(app.address)
             .set("timeouts.body_idle", json!("500ms"))
-            .set("timeouts.header", json!("5s"))
+            .set("timeouts.header", json!(head))
             .set("timeouts.upstream_idle_app", json!("0s"))
             .set("timeouts.upstream_idle", json!("0s"))
             .run()

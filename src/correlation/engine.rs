@@ -13,10 +13,9 @@ use tokio::sync::oneshot;
 use super::OutboundCall;
 use super::clock::RealTime;
 use super::in_flight::{InFlight, Nanos};
-use super::kernel::Socket;
 use super::live::Live;
 use super::process;
-use super::serial::{ACCEPTING, Call, Look, Pending, Serial};
+use super::serial::{ACCEPTING, Call, Caller, Look, Pending, Serial};
 use super::server::Place;
 use super::unlinked::Unlinked;
 use crate::trace::Context;
@@ -53,7 +52,8 @@ struct Job {
     answer: oneshot::Sender<Answer>,
     /// Made of `call` at the first look.
     facts: Option<Call>,
-    socket: Option<Socket>,
+    /// As seen at the first look.
+    caller: Option<Caller>,
     looks: usize,
     due: Nanos,
     /// When to answer with what is known.
@@ -126,7 +126,7 @@ impl Engine {
             asked: process::monotonic(),
             answer,
             facts: None,
-            socket: None,
+            caller: None,
             looks: 0,
             due: 0,
             give_up: 0,
@@ -227,7 +227,7 @@ impl Worker {
         };
         let look = self
             .serial
-            .look(&mut self.live, &self.in_flight, &facts, &mut job.socket);
+            .look(&mut self.live, &self.in_flight, &facts, &mut job.caller);
         match look {
             Err(reason) => Some(Err(reason)),
             Ok(Look::Proven(claim)) => {

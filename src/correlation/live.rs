@@ -9,12 +9,14 @@ use std::os::unix::fs::MetadataExt;
 use super::clock::BootTime;
 use super::in_flight::Nanos;
 use super::kernel::{
-    End, Fd, Inflow, Inode, Kernel, Listeners, Pid, ProcessId, Socket, State, Thread, Trouble,
+    End, Fd, Inflow, Inode, Kernel, Listeners, Open, Pid, ProcessId, Socket, State, Thread, Trouble,
 };
 use super::process::{self, Process, Syscall};
 use super::server::{Place, UnixSockets};
 use super::sock_diag::{Answer, Diag, ESTABLISHED, UnixAnswer};
 
+/// How long a process without greenlets is believed to have none: it may load them later.
+const GREENLETS: Nanos = 10_000_000_000;
 /// Descriptors that `select` can name.
 const SELECTABLE: u64 = 1024;
 
@@ -33,6 +35,8 @@ pub(super) struct Handle {
     process: Process,
     /// Whether its system calls are numbered as ours; asked when first needed.
     readable: Cell<Option<bool>>,
+    /// Whether it has greenlets, and when that was read.
+    greenlets: Cell<Option<(bool, Nanos)>>,
 }
 
 impl Live {
@@ -75,6 +79,20 @@ impl Live {
         };
         let found = self.listening(app).unwrap_or_default();
         found.iter().map(|listener| listener.uid).collect()
+    }
+
+    fn any_connected_to_port(&mut self, port: u16, among: &[Inode]) -> Result<bool, Trouble> {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            // A machine without IPv6 has no such sockets.
+            let found = match self.diag.connected(family as u8, port) {
+                Err(_) if family == libc::AF_INET6 => continue,
+                found => found.map_err(trouble)?,
+            };
+            if found.iter().any(|answer| among.contains(&answer.inode)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn listening(&mut self, app: SocketAddr) -> Result<Vec<Answer>, Trouble> {
@@ -187,6 +205,7 @@ impl Kernel for Live {
         let handle = Handle {
             process,
             readable: Cell::new(None),
+            greenlets: Cell::new(None),
         };
         Ok((handle, ProcessId { pid, started }))
     }
@@ -216,7 +235,51 @@ impl Kernel for Live {
 
     fn sockets(&mut self, handle: &Handle) -> Result<Vec<(Fd, Inode)>, Trouble> {
         self.questions += 1;
-        handle.process.sockets().map_err(trouble)
+        let open = handle.process.open_files().map_err(trouble)?;
+        Ok(open.sockets)
+    }
+
+    fn open_files(&mut self, handle: &Handle) -> Result<Open, Trouble> {
+        self.questions += 1;
+        handle.process.open_files().map_err(trouble)
+    }
+
+    fn polled(&mut self, handle: &Handle, poll: Fd) -> Result<Vec<Inode>, Trouble> {
+        self.questions += 1;
+        handle.process.polled(poll).map_err(trouble)
+    }
+
+    fn greenlets(&mut self, handle: &Handle, socket: Fd) -> Result<bool, Trouble> {
+        self.questions += 1;
+        if !handle.process.non_blocking(socket).map_err(trouble)? {
+            return Ok(false);
+        }
+        let now = self.now();
+        match handle.greenlets.get() {
+            Some((found, at)) if found || now < at + GREENLETS => Ok(found),
+            _ => {
+                let found = handle.process.has_greenlets().map_err(trouble)?;
+                handle.greenlets.set(Some((found, now)));
+                Ok(found)
+            }
+        }
+    }
+
+    fn any_connected(&mut self, app: &Place, among: &[Inode]) -> Result<bool, Trouble> {
+        self.questions += 1;
+        match app {
+            Place::Tcp(app) => self.any_connected_to_port(app.port(), among),
+            Place::Unix(path) => {
+                for inode in among {
+                    let name = self.diag.unix_name(*inode).map_err(trouble)?;
+                    // The same as the listener's; it may have been bound by another way to the same file.
+                    if name.is_some_and(|name| name.file_name() == path.file_name()) {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+        }
     }
 
     fn children(&mut self, handle: &Handle) -> Result<Vec<Pid>, Trouble> {

@@ -12,19 +12,21 @@ mod text;
 
 use std::ffi::CString;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::kernel::{Fd, Inode, Pid};
+use super::kernel::{Fd, Inode, Open, Pid};
 pub(super) use clocks::{
     boottime, monotonic, realtime, sleep_precisely, take_short_turns, thread_cpu,
 };
-use files::{decimal, denied, each_entry, open_at, read_at_start, read_children, socket_link};
+use files::{Link, decimal, denied, each_entry, open_at, read_at_start, read_children, read_link};
 pub(super) use files::{newest, open_loads};
-use text::{parse_number, parse_stat, parse_syscall};
+use text::{parse_number, parse_polled, parse_stat, parse_syscall};
 
 /// Ticks in a second of the times in `/proc`: USER_HZ, which is part of the ABI.
 const TICK_NANOS: u64 = 1_000_000_000 / 100;
+/// Bytes that are read of what an epoll set waits for: some ten thousand descriptors.
+const POLLED: u64 = 1 << 20;
 
 /// The user this process acts as.
 pub(super) fn effective_uid() -> u32 {
@@ -113,36 +115,39 @@ impl Process {
     pub(super) fn socket(&self, fd: Fd) -> io::Result<Option<Inode>> {
         let directory = self.descriptors.as_ref().ok_or_else(denied)?;
         let mut name = [0; 16];
-        match socket_link(directory, decimal(fd, &mut name)) {
+        match read_link(directory, decimal(fd, &mut name)) {
+            Ok(Link::Socket(inode)) => Ok(Some(inode)),
+            Ok(Link::Epoll | Link::Other) => Ok(None),
             // Closed, or the process is gone: either way it does not hold it.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
-    /// Its sockets by descriptor.
-    pub(super) fn sockets(&self) -> io::Result<Vec<(Fd, Inode)>> {
+    /// What it has open.
+    pub(super) fn open_files(&self) -> io::Result<Open> {
         let directory = self.descriptors.as_ref().ok_or_else(denied)?;
-        let mut sockets = Vec::new();
+        let mut open = Open::default();
         let mut refused = None;
         each_entry(directory, |name| {
             let Some(fd) = parse_number(name.to_bytes()) else {
                 return;
             };
-            match socket_link(directory, name) {
-                Ok(Some(inode)) => sockets.push((fd as Fd, inode)),
-                // Closed meanwhile, or not a socket.
-                Ok(None) => {}
+            match read_link(directory, name) {
+                Ok(Link::Socket(inode)) => open.sockets.push((fd as Fd, inode)),
+                Ok(Link::Epoll) => open.polls.push(fd as Fd),
+                Ok(Link::Other) => {}
+                // Closed meanwhile.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 Err(error) => refused = Some(error),
             }
         })?;
-        if sockets.is_empty() {
+        if open.sockets.is_empty() {
             self.exists()?;
         }
         match refused {
             Some(error) => Err(error),
-            None => Ok(sockets),
+            None => Ok(open),
         }
     }
 
@@ -218,6 +223,30 @@ impl Process {
         let copied =
             unsafe { libc::process_vm_readv(self.pid as libc::pid_t, &local, 1, &remote, 1, 0) };
         copied == target.len() as isize
+    }
+
+    /// Inodes of what an epoll set waits for: `tfd:` lines of its fdinfo.
+    pub(super) fn polled(&self, poll: Fd) -> io::Result<Vec<Inode>> {
+        let path = CString::new(format!("fdinfo/{poll}"))?;
+        let file = open_at(self.directory.as_raw_fd(), &path, 0)?;
+        let mut text = String::new();
+        std::fs::File::from(file)
+            .take(POLLED)
+            .read_to_string(&mut text)?;
+        Ok(parse_polled(&text))
+    }
+
+    /// Whether the library of greenlets is loaded: a file with such a name is mapped.
+    pub(super) fn has_greenlets(&self) -> io::Result<bool> {
+        let file = open_at(self.directory.as_raw_fd(), c"maps", 0)?;
+        let maps = BufReader::new(std::fs::File::from(file)).split(b'\n');
+        let greenlet = |line: &[u8]| line.windows(8).any(|word| word == b"greenlet");
+        for line in maps {
+            if greenlet(&line?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a descriptor is in non-blocking mode; `fdinfo` says so.

@@ -3,26 +3,35 @@
 //!
 //! A look asks, in this order: which process made the call's socket and whether its main thread waits for it ([`caller`]);
 //! which connection of ours that process holds, with all others accounted for ([`requests`]); who else may hold the
-//! sockets ([`heirs`]); whether all of it holds at the end ([`last`]). Every step may refuse, by a rule named in [`Rule`]. A refusal is final but for what time will
+//! sockets ([`heirs`]); whether it serves one request at a time ([`alone`]); whether all of it holds at the end ([`last`]). Every step may refuse, by a rule named in [`Rule`]. A refusal is final but for what time will
 //! tell: see [`Pending`].
 //!
-//! What is assumed and cannot be seen from here: sockets are not passed between processes (SCM_RIGHTS) while both use
-//! them, and a process that sends a call *between* two requests does not read its answer *within* the second.
+//! What is assumed and cannot be seen from here:
+//!
+//! * sockets are not passed between processes (SCM_RIGHTS) while both use them;
+//! * a process that sends a call *between* two requests does not read its answer *within* the second;
+//! * a child that inherited the caller's connection to hopspan, sent a call on it and was gone before this was looked up
+//!   did so for the request that its parent works on now. Children that are there are found ([`heirs`]), and what they
+//!   share is remembered; one that came and went between two looks leaves no trace.
+//!
+//! A caller that is not yet waiting is waited for: 3 ms, and where it gets no turn on a CPU up to 25 ms (`engine`). The
+//! call goes on after that, joined or not.
 
+mod alone;
 mod caller;
 mod heirs;
 mod last;
 mod requests;
 mod rules;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::family::Family;
 use super::in_flight::{ConnectionView, InFlight, Nanos};
 use super::inbound::{Accepted, Inbound};
-use super::kernel::{Fd, Kernel, ProcessId, Socket};
+use super::kernel::{Fd, Inode, Kernel, ProcessId, Socket};
 use super::server::Place;
 use super::unlinked::Unlinked;
 use caller::Known;
@@ -92,8 +101,9 @@ impl From<Unlinked> for Stop {
     }
 }
 
-/// A process, its call and its one request, as far as the proof has come.
-struct Caller {
+/// A process and its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
     id: ProcessId,
     socket: Socket,
 }
@@ -114,6 +124,8 @@ pub(super) struct Serial<K: Kernel> {
     /// Sockets that were seen to be shared, newest last: who has one now did not always have it alone.
     shared: VecDeque<u64>,
     strangers: HashMap<u64, (Unlinked, Nanos)>,
+    /// Sockets of callers that are no connections to the app, by inode.
+    elsewhere: HashSet<Inode>,
     #[cfg(test)]
     pub(super) off: Vec<Rule>,
 }
@@ -127,6 +139,7 @@ impl<K: Kernel> Default for Serial<K> {
             callers: HashMap::new(),
             shared: VecDeque::new(),
             strangers: HashMap::new(),
+            elsewhere: HashSet::new(),
             #[cfg(test)]
             off: Rule::off(),
         }
@@ -142,13 +155,13 @@ impl<K: Kernel> Serial<K> {
         }
     }
 
-    /// Looks once. `first` is the caller's socket as seen at the first look of this call; `None` then.
+    /// Looks once. `first` is the caller as seen at the first look of this call; `None` then.
     pub(super) fn look(
         &mut self,
         kernel: &mut K,
         in_flight: &InFlight,
         call: &Call,
-        first: &mut Option<Socket>,
+        first: &mut Option<Caller>,
     ) -> Result<Look, Unlinked> {
         match self.prove(kernel, in_flight, call, first) {
             Ok(look) => Ok(look),
@@ -162,24 +175,33 @@ impl<K: Kernel> Serial<K> {
         kernel: &mut K,
         in_flight: &InFlight,
         call: &Call,
-        first: &mut Option<Socket>,
+        first: &mut Option<Caller>,
     ) -> Result<Look, Stop> {
-        let new = first.is_none();
-        let socket = self.call_socket(kernel, call, first)?;
+        if let Some(caller) = first {
+            // Until it waits for the answer, nothing else has to be asked again.
+            if let Some(pending) = self.pending(kernel, caller)? {
+                return Ok(Look::Again(pending));
+            }
+        }
+        let before = first.map(|caller| caller.socket);
+        let socket = self.call_socket(kernel, call, before)?;
         let id = self.caller(kernel, call, &socket)?;
         let caller = Caller { id, socket };
+        let new = first.replace(caller).is_none();
         let pending = self.pending(kernel, &caller)?;
+        if pending.is_some() && !new {
+            return Ok(pending.map_or(Look::Again(Pending::Blocked), Look::Again));
+        }
         let connections = in_flight.view(kernel.now());
         if let Some(pending) = pending {
-            if new {
-                // Whoever works on other requests now may be done with them when the caller waits.
-                self.account(kernel, in_flight, call, &caller, &connections)?;
-            }
+            // Whoever works on other requests now may be done with them when the caller waits.
+            self.account(kernel, in_flight, call, &caller, &connections)?;
             return Ok(Look::Again(pending));
         }
         let held = self.request(kernel, in_flight, call, &caller, &connections)?;
         let request = self.current(call, &held)?;
         self.no_heirs(kernel, call, &caller, &held)?;
+        self.alone(kernel, &caller, &held)?;
         self.still(kernel, call, &caller, &held, &request)?;
         Ok(Look::Proven(Claim {
             connection: held.connection.id,

@@ -8,6 +8,7 @@ PLACE: where it listens, a port or the path of a unix socket. OUTBOUND: hopspan'
     direct       the master keeps the connection that it opened before the fork; else only the workers have it
     idle         workers call between requests, for nobody
     keep         connections from hopspan are kept for more requests
+    loop         workers keep their connection in an epoll set, and call for nobody between two events
     mates        workers give each other sockets over a socket pair
     multiplex    workers take up several connections by epoll, and serve one after the other
     recycle      workers end after some requests, and are replaced
@@ -88,6 +89,8 @@ class Worker:
                 threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
             elif "multiplex" in self.flags:
                 self.multiplex(connection)
+            elif "loop" in self.flags:
+                self.loop(connection)
             else:
                 self.serve(connection)
             if "idle" in self.flags and random.random() < 0.2:
@@ -115,15 +118,29 @@ class Worker:
                 self.serve(waiting.pop(fd))
         epoll.close()
 
-    def serve(self, connection):
-        """The requests of one connection, which is closed then."""
-        while True:
+    def loop(self, connection):
+        """As an event loop does that turns to another task when it has read a request: that task calls, and blocks."""
+        with select.epoll() as waiting:
+            waiting.register(connection.fileno(), select.EPOLLIN)
+            waiting.poll()
             head = self.read_head(connection)
+            if head and random.random() < 0.5:
+                try:
+                    random.choice([fresh, kept])(self, NOBODY, "loop")
+                except OSError:
+                    pass
+            self.serve(connection, head)
+
+    def serve(self, connection, head=None):
+        """The requests of one connection, which is closed then. `head`: the first one's, if it has been read."""
+        while True:
+            head = head or self.read_head(connection)
             if not head:
                 break
             line, *fields = head.split(b"\r\n")
             fields = dict(field.lower().split(b": ", 1) for field in fields if field)
             token = dict(field.split(b": ", 1) for field in head.split(b"\r\n")[1:] if field).get(b"hopspan-token")
+            head = None
             cause = Cause(int(fields.get(b"number", 0)), token, connection)
             before, _, after = line.split(b" ")[1].decode().strip("/").partition(";")
             self.responded = False

@@ -31,8 +31,8 @@ RUDE += ["child_answers", "passed_call", "child_works", "nested", "die"]
 #: What goes with an act.
 WITH = {"leave": "collect", "passed_call": "received_call"}
 
-#: What an app may be like besides (`unix`: it listens on a unix socket); `threads` and `multiplex` exclude each other.
-TEMPERS = ["background", "direct", "idle", "keep", "mates", "multiplex", "recycle", "relay", "shared", "threads", "timeouts", "unix"]
+#: What an app may be like besides (`unix`: it listens on a unix socket); `threads` excludes `multiplex` and `loop`.
+TEMPERS = ["background", "direct", "idle", "keep", "loop", "mates", "multiplex", "recycle", "relay", "shared", "threads", "timeouts", "unix"]
 
 
 class Plan:
@@ -42,10 +42,10 @@ class Plan:
         draw = random.Random("%s %d" % (rung, seed))
         self.rung, self.seed = rung, seed
         self.workers = draw.randint(1, 4)
-        odds = {"threads": 0.1 if rung == "serial" else 0.5, "multiplex": 0.1, "relay": 0.1}
+        odds = {"threads": 0.1 if rung == "serial" else 0.5, "loop": 0.1, "multiplex": 0.1, "relay": 0.1}
         self.flags = [flag for flag in TEMPERS if draw.random() < odds.get(flag, 0.3)]
         if "threads" in self.flags:
-            self.flags = [flag for flag in self.flags if flag != "multiplex"]
+            self.flags = [flag for flag in self.flags if flag not in ("multiplex", "loop")]
         self.past = 0.1 if draw.random() < 0.3 else 0.0
         chosen = dict(PLAIN)
         for act in draw.sample(RUDE, draw.randint(0, 4)):

@@ -5,7 +5,7 @@ mod django;
 mod harness;
 mod thread;
 
-use harness::{App, Harness, Tally, load};
+use harness::{App, EVERYTHING, Harness, NESTED, Tally, load};
 
 /// Workers must be older than a connection to be known for its maker: wait until they are.
 async fn settled() {
@@ -102,31 +102,15 @@ async fn calls_that_nothing_shows_are_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_parent_is_ever_wrong() {
-    let what = [
-        "burn,fresh",
-        "leave",
-        "collect,burn,pooled",
-        "sleep,pooled,leave",
-        "collect",
-        "child,sleep",
-        "child,pooled",
-        "split,fire,fresh",
-        "shared,fresh",
-        "fresh;after,pooled",
-        "burn;after,fresh",
-        "sleep",
-        "thread,pooled",
-    ];
     for flags in [
         &["shared", "background", "idle"] as &[&str],
         &["shared", "idle", "timeout"],
         &["background", "timeout"],
     ] {
-        run(&format!("everything {flags:?}"), flags, 12, 40, &what).await;
+        run(&format!("everything {flags:?}"), flags, 12, 40, &EVERYTHING).await;
     }
     // A worker that was seen to do this is never believed again, so it has a run of its own.
-    let nested = ["nested,pooled", "burn,fresh", "leave", "collect,fresh"];
-    run("nested accepts", &[], 12, 20, &nested).await;
+    run("nested accepts", &[], 12, 20, &NESTED).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,8 +91,16 @@ pub(super) fn decimal(fd: Fd, buffer: &mut [u8; 16]) -> &CStr {
     CStr::from_bytes_until_nul(buffer).unwrap_or(c"-")
 }
 
-/// The inode in `socket:[123]`; `None` for a link to anything else.
-pub(super) fn socket_link(directory: &OwnedFd, name: &CStr) -> io::Result<Option<Inode>> {
+/// What a descriptor is, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    Socket(Inode),
+    Epoll,
+    Other,
+}
+
+/// Reads the link of a descriptor: `socket:[123]`, `anon_inode:[eventpoll]`.
+pub(super) fn read_link(directory: &OwnedFd, name: &CStr) -> io::Result<Link> {
     let mut target = [0_u8; 40];
     // SAFETY: `name` is NUL-terminated; the pointer and length describe `target`, which is writable.
     let length = unsafe {
@@ -111,10 +119,13 @@ pub(super) fn socket_link(directory: &OwnedFd, name: &CStr) -> io::Result<Option
         return Err(denied());
     }
     let target = target.get(..length as usize).unwrap_or_default();
+    if target == b"anon_inode:[eventpoll]" {
+        return Ok(Link::Epoll);
+    }
     let inode = target.strip_prefix(b"socket:[".as_slice());
-    Ok(inode
-        .and_then(|inode| inode.strip_suffix(b"]".as_slice()))
-        .and_then(parse_number))
+    let inode = inode.and_then(|inode| inode.strip_suffix(b"]".as_slice()));
+    let inode = inode.and_then(parse_number);
+    Ok(inode.map_or(Link::Other, Link::Socket))
 }
 
 /// Calls `each` with the names in a directory, from its start.

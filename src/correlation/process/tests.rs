@@ -1,6 +1,8 @@
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use std::os::fd::FromRawFd;
+
 use super::*;
 
 fn own() -> Process {
@@ -75,7 +77,7 @@ fn finds_sockets_by_descriptor() {
     let fd = listener.as_raw_fd();
     let process = own();
     let inode = process.socket(fd).unwrap().unwrap();
-    assert!(process.sockets().unwrap().contains(&(fd, inode)));
+    assert!(process.open_files().unwrap().sockets.contains(&(fd, inode)));
     assert_eq!(process.socket(100_000).unwrap(), None);
     assert!(!process.non_blocking(fd).unwrap());
     listener.set_nonblocking(true).unwrap();
@@ -99,7 +101,7 @@ fn a_dead_process_answers_nothing_even_as_a_zombie() {
     let process = Process::open(child.0.id()).unwrap();
     // Not reaped yet: a zombie first.
     eventually(|| process.stat().ok().filter(|stat| stat.dead));
-    assert!(process.sockets().is_err());
+    assert!(process.open_files().is_err());
     assert!(!matches!(process.socket(0), Ok(Some(_))));
     child.0.wait().unwrap();
     assert!(process.stat().is_err());
@@ -136,4 +138,29 @@ fn sees_what_a_main_thread_waits_for() {
         }
         assert!(process.same_word_size().unwrap());
     }
+}
+
+#[test]
+fn says_what_an_epoll_set_waits_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let process = own();
+    let sockets = process.open_files().unwrap().sockets;
+    let (_, inode) = sockets
+        .into_iter()
+        .find(|(fd, _)| *fd == listener.as_raw_fd())
+        .unwrap();
+    // SAFETY: epoll_create1(2) takes no memory; what it returns is owned here alone.
+    let poll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
+    let number = poll.as_raw_fd();
+    assert!(process.open_files().unwrap().polls.contains(&number));
+    assert!(process.polled(number).unwrap().is_empty());
+    let mut event = libc::epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: 0,
+    };
+    let add = libc::EPOLL_CTL_ADD;
+    // SAFETY: both descriptors are open, and `event` is live for the call.
+    let added = unsafe { libc::epoll_ctl(number, add, listener.as_raw_fd(), &mut event) };
+    assert_eq!(added, 0);
+    assert_eq!(process.polled(number).unwrap(), [inode]);
 }

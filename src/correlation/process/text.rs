@@ -1,6 +1,7 @@
 //! What the files of `/proc` say, read from their text.
 
 use super::{Stat, Syscall, TICK_NANOS};
+use crate::correlation::kernel::Inode;
 
 /// `pid (name) state ppid .. starttime ..`, where the name may hold spaces and brackets.
 pub(super) fn parse_stat(text: &str) -> Option<Stat> {
@@ -38,4 +39,15 @@ pub(super) fn parse_syscall(text: &str) -> Option<Syscall> {
 
 pub(super) fn parse_number(digits: &[u8]) -> Option<u32> {
     std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Lines `tfd: 5 events: 19 data: .. pos:0 ino:6a5f sdev:8`.
+pub(super) fn parse_polled(text: &str) -> Vec<Inode> {
+    let targets = text.lines().filter(|line| line.starts_with("tfd:"));
+    let inode = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let inode = fields.find_map(|field| field.strip_prefix("ino:"))?;
+        Inode::from_str_radix(inode, 16).ok()
+    };
+    targets.filter_map(inode).collect()
 }

@@ -32,7 +32,7 @@ impl<K: Kernel> Serial<K> {
         &self,
         kernel: &mut K,
         call: &Call,
-        first: &mut Option<Socket>,
+        first: Option<Socket>,
     ) -> Result<Socket, Unlinked> {
         let socket = kernel
             .socket(End::Tcp(call.peer, call.local))
@@ -40,7 +40,7 @@ impl<K: Kernel> Serial<K> {
         let socket = socket
             .filter(|socket| socket.state == State::Established && socket.inode != 0)
             .ok_or(Unlinked::SocketGone)?;
-        let same = *first.get_or_insert(socket) == socket;
+        let same = first.is_none_or(|first| first == socket);
         self.require(Rule::Still, same, Unlinked::SocketGone)?;
         Ok(socket)
     }

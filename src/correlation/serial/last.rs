@@ -30,7 +30,7 @@ impl<K: Kernel> Serial<K> {
         self.require(Rule::Still, same && holds, Unlinked::NoInbound)?;
         let read = has_read(connection.written, request, inflow);
         self.require(Rule::Read, read, Unlinked::NotRead)?;
-        self.call_socket(kernel, call, &mut Some(caller.socket))?;
+        self.call_socket(kernel, call, Some(caller.socket))?;
         Ok(())
     }
 

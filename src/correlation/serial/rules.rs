@@ -22,13 +22,15 @@ pub(in crate::correlation) enum Rule {
     OthersElsewhere,
     /// Where the caller is younger than another's request: both are living children of one process.
     Siblings,
+    /// It is no event loop, and holds no other connection to the app.
+    Alone,
     /// At the end all of it still holds, for the same sockets.
     Still,
 }
 
 #[cfg(test)]
 impl Rule {
-    pub(super) const ALL: [Rule; 9] = [
+    pub(super) const ALL: [Rule; 10] = [
         Rule::Maker,
         Rule::NoHeirs,
         Rule::Parked,
@@ -37,6 +39,7 @@ impl Rule {
         Rule::Read,
         Rule::OthersElsewhere,
         Rule::Siblings,
+        Rule::Alone,
         Rule::Still,
     ];
 

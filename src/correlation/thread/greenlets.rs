@@ -5,9 +5,10 @@
 //! (SQLAlchemy does) makes a server with non-blocking sockets look like one: that costs a join, never the truth.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::correlation::process;
 
 /// A process, and when it began: numbers are used again.
 type Process = (u32, u64);
@@ -30,7 +31,7 @@ impl Greenlets {
             return known;
         }
         // Some hundreds of microseconds of reading, once in a while.
-        let read = tokio::task::spawn_blocking(move || maps_have_greenlets(process.0));
+        let read = tokio::task::spawn_blocking(move || has_greenlets(process.0));
         let found = read.await.unwrap_or(false);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
@@ -47,11 +48,7 @@ impl Greenlets {
     }
 }
 
-/// Whether a file with such a name is mapped. A process that may not be looked at has none that can be seen.
-fn maps_have_greenlets(pid: u32) -> bool {
-    let Ok(maps) = std::fs::File::open(format!("/proc/{pid}/maps")) else {
-        return false;
-    };
-    let mut lines = BufReader::new(maps).split(b'\n').map_while(Result::ok);
-    lines.any(|line| line.windows(8).any(|word| word == b"greenlet"))
+/// A process that may not be looked at has none that can be seen.
+fn has_greenlets(pid: u32) -> bool {
+    process::Process::open(pid).is_ok_and(|process| process.has_greenlets().unwrap_or(false))
 }

@@ -15,6 +15,26 @@ use hopspan::trace::{Context, TraceId};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Requests that between them do whatever a program might: acts of `prefork.py`.
+pub(crate) const EVERYTHING: [&str; 13] = [
+    "burn,fresh",
+    "leave",
+    "collect,burn,pooled",
+    "sleep,pooled,leave",
+    "collect",
+    "child,sleep",
+    "child,pooled",
+    "split,fire,fresh",
+    "shared,fresh",
+    "fresh;after,pooled",
+    "burn;after,fresh",
+    "sleep",
+    "thread,pooled",
+];
+
+/// Requests of which some accept another before they are answered.
+pub(crate) const NESTED: [&str; 4] = ["nested,pooled", "burn,fresh", "leave", "collect,fresh"];
+
 /// What came of all calls so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {

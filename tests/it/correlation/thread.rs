@@ -4,7 +4,7 @@
 use hopspan::correlation::{Availability, Obstacle};
 use serde_json::json;
 
-use super::harness::{App, Harness, Tally, load};
+use super::harness::{App, EVERYTHING, Harness, NESTED, Tally, load};
 use super::report;
 use crate::support::{app, collector, raw, sidecar, within};
 
@@ -146,28 +146,12 @@ async fn after_a_chunked_body_nobody_knows_where_the_next_call_begins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_parent_is_ever_wrong() {
-    let what = [
-        "burn,fresh",
-        "leave",
-        "collect,burn,pooled",
-        "sleep,pooled,leave",
-        "collect",
-        "child,sleep",
-        "child,pooled",
-        "split,fire,fresh",
-        "shared,fresh",
-        "fresh;after,pooled",
-        "burn;after,fresh",
-        "sleep",
-        "thread,pooled",
-    ];
     for flags in [
         &["shared", "background", "idle"] as &[&str],
         &["shared", "idle", "timeout", "threads"],
         &["background", "timeout", "threads"],
     ] {
-        run(&format!("everything {flags:?}"), flags, 12, 40, &what).await;
+        run(&format!("everything {flags:?}"), flags, 12, 40, &EVERYTHING).await;
     }
-    let nested = ["nested,pooled", "burn,fresh", "leave", "collect,fresh"];
-    run("nested accepts", &[], 12, 20, &nested).await;
+    run("nested accepts", &[], 12, 20, &NESTED).await;
 }

@@ -158,10 +158,7 @@ impl Config {
         faults.extend(self.lonely_tls());
         for (index, app) in self.inbound.app.iter().enumerate() {
             if meet(&app.address, &self.inbound.listen) {
-                let path = match self.positions.of(&format!("inbound.app[{index}]")) {
-                    Some(_) => format!("inbound.app[{index}]"),
-                    None => "inbound.app".to_owned(),
-                };
+                let path = self.item("inbound.app", index);
                 faults.push(self.fault(
                     &path,
                     format!("`{app}` is where hopspan itself listens"),
@@ -189,19 +186,38 @@ impl Config {
         faults
     }
 
+    /// All but inbound's.
+    fn tcp_listeners(&self) -> Vec<(String, &Address)> {
+        let transparent = self.outbound.transparent.iter().enumerate();
+        let transparent = transparent.map(|(index, address)| {
+            let path = self.item("outbound.transparent", index);
+            (path, address)
+        });
+        let mut listeners = vec![
+            ("outbound.listen".to_owned(), &self.outbound.listen),
+            ("status.listen".to_owned(), &self.status.listen),
+            ("admin.listen".to_owned(), &self.admin.listen),
+        ];
+        listeners.extend(transparent);
+        listeners
+    }
+
+    /// Where an item stands of what may be a list or its only item.
+    fn item(&self, list: &str, index: usize) -> String {
+        let item = format!("{list}[{index}]");
+        match self.positions.of(&item) {
+            Some(_) => item,
+            None => list.to_owned(),
+        }
+    }
+
     /// Those that are called by TCP only.
     fn unreachable_listeners(&self) -> Vec<Fault> {
-        let listeners = [
-            ("outbound.listen", &self.outbound.listen),
-            ("status.listen", &self.status.listen),
-            ("admin.listen", &self.admin.listen),
-        ];
-        let unix = listeners
-            .into_iter()
-            .filter(|(_, address)| address.port().is_none());
+        let listeners = self.tcp_listeners().into_iter();
+        let unix = listeners.filter(|(_, address)| address.port().is_none());
         unix.map(|(path, address)| {
             self.fault(
-                path,
+                &path,
                 format!("`{address}`: only inbound.listen can be a unix socket"),
                 "write host:port",
             )
@@ -210,12 +226,8 @@ impl Config {
     }
 
     fn clashing_listeners(&self) -> Vec<Fault> {
-        let listeners = [
-            ("inbound.listen", &self.inbound.listen),
-            ("outbound.listen", &self.outbound.listen),
-            ("status.listen", &self.status.listen),
-            ("admin.listen", &self.admin.listen),
-        ];
+        let mut listeners = vec![("inbound.listen".to_owned(), &self.inbound.listen)];
+        listeners.extend(self.tcp_listeners());
         let mut faults = Vec::new();
         for (index, (path, address)) in listeners.iter().enumerate() {
             for (other_path, other) in listeners.iter().take(index) {

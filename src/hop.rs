@@ -11,6 +11,7 @@ pub mod exchange;
 mod grpc;
 pub mod inbound;
 pub mod outbound;
+mod redirected;
 mod send;
 pub mod startup;
 pub mod upgrade;
@@ -31,7 +32,7 @@ use crate::proxy::body::{RequestBody, ResponseBody};
 use crate::proxy::forwarding;
 use crate::proxy::forwarding::request::{self, BadRequest};
 use crate::proxy::pool::Pool;
-use crate::proxy::server::{Connection, Handler};
+use crate::proxy::server::{Connection, Handler, Opaque};
 use crate::proxy::upstream::Upstream;
 use crate::routing::Table;
 use crate::telemetry::Metrics;
@@ -101,6 +102,10 @@ impl Handler for Side {
         connection: Arc<Connection>,
     ) -> Response<ResponseBody> {
         self.hop.handle(self.direction, request, &connection).await
+    }
+
+    async fn relay(&self, client: Opaque, connection: Arc<Connection>) {
+        redirected::relay(&self.hop, client, &connection).await;
     }
 }
 

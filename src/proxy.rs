@@ -11,8 +11,10 @@
 
 pub mod body;
 pub mod connect;
+pub mod dialled;
 pub mod forwarding;
 pub mod listener;
+pub mod original_dst;
 pub mod pool;
 pub mod server;
 pub mod stamped;
@@ -20,6 +22,7 @@ pub mod tunnel;
 pub mod upstream;
 
 mod crowd;
+mod detect;
 mod holder;
 mod linger;
 mod proxy_protocol;

@@ -19,6 +19,7 @@ use crate::export;
 use crate::hop::startup::Startup;
 use crate::hop::{Direction, Hop, Side};
 use crate::proxy::listener::{self, BindError, Listener};
+use crate::proxy::original_dst::Redirected;
 use crate::proxy::server::{HeadBudget, ServeOptions};
 use crate::routing::reload::Reloader;
 use crate::telemetry::Metrics;
@@ -83,6 +84,8 @@ pub struct Addresses {
     pub inbound: Address,
     /// The app's own calls.
     pub outbound: SocketAddr,
+    /// The app's own calls that are redirected.
+    pub transparent: Vec<SocketAddr>,
     /// Probes and metrics.
     pub status: SocketAddr,
     /// Config, joins, reload.
@@ -94,6 +97,8 @@ pub struct Sidecar {
     hop: Arc<Hop>,
     inbound: Listener,
     outbound: Listener,
+    transparent: Vec<Listener>,
+    redirected: Option<Arc<Redirected>>,
     status: Listener,
     admin: Listener,
     addresses: Addresses,
@@ -128,9 +133,17 @@ impl Sidecar {
         let outbound = tcp(&mut activated, "outbound", &config.outbound.listen).await?;
         let status = tcp(&mut activated, "status", &config.status.listen).await?;
         let admin = tcp(&mut activated, "admin", &config.admin.listen).await?;
+        let mut transparent = Vec::new();
+        for address in &config.outbound.transparent {
+            transparent.push(listener::bind_tcp(address).await?);
+        }
         let addresses = Addresses {
             inbound: inbound.address(),
             outbound: outbound.tcp_address()?,
+            transparent: transparent
+                .iter()
+                .map(Listener::tcp_address)
+                .collect::<Result<_, _>>()?,
             status: status.tcp_address()?,
             admin: admin.tcp_address()?,
         };
@@ -151,12 +164,23 @@ impl Sidecar {
         // Connections that were made before it watches would not be joined.
         let _ = tokio::time::timeout(SETTLE, correlator.settled()).await;
         // An app may call its own service: only what comes back to the same listener is a loop.
-        let outbound_loop = [addresses.outbound];
-        let mut inbound_loop = outbound_loop.to_vec();
+        let mut outbound_loop = vec![addresses.outbound];
+        outbound_loop.extend(&addresses.transparent);
+        let redirected = (!transparent.is_empty()).then(|| Redirected {
+            own: Arc::default(),
+            listeners: outbound_loop.clone(),
+        });
+        let redirected = redirected.map(Arc::new);
+        let own = |listeners| parts::Own {
+            listeners,
+            dialled: redirected.as_ref().map(|redirected| redirected.own.clone()),
+        };
+        let mut inbound_loop = outbound_loop.clone();
         inbound_loop.extend(inbound.tcp_address().ok());
+        let (to_app, to_services) = (own(inbound_loop), own(outbound_loop));
         let hop = Arc::new(Hop {
-            app_pool: parts::app_pool(&limits.app, &metrics, &correlator, &inbound_loop),
-            service_pool: parts::service_pool(&limits.services, &metrics, &outbound_loop, &table),
+            app_pool: parts::app_pool(&limits.app, &metrics, &correlator, to_app),
+            service_pool: parts::service_pool(&limits.services, &metrics, to_services, &table),
             table,
             correlator: correlator.clone(),
             sink: queue.clone(),
@@ -177,6 +201,8 @@ impl Sidecar {
             hop,
             inbound,
             outbound,
+            transparent,
+            redirected,
             status,
             admin,
             addresses,
@@ -218,6 +244,8 @@ impl Sidecar {
             hop,
             inbound,
             outbound,
+            transparent,
+            redirected,
             status,
             admin,
             addresses,
@@ -247,7 +275,8 @@ impl Sidecar {
                 "inbound" => limits.balancers.clone(),
                 _ => Arc::default(),
             },
-            http2: matches!(direction, "inbound" | "outbound"),
+            redirected: redirected.clone().filter(|_| direction == "transparent"),
+            http2: matches!(direction, "inbound" | "outbound" | "transparent"),
             heads: heads.clone(),
             ..ServeOptions::new(direction, hop.metrics.clone())
         };
@@ -255,6 +284,11 @@ impl Sidecar {
         let desk = |door| Desk::new(door, state.clone(), hop.metrics.clone());
         let inbound = Serving::start(inbound, options("inbound"), side(Direction::Inbound));
         let outbound = Serving::start(outbound, options("outbound"), side(Direction::Outbound));
+        let transparent = transparent.into_iter().map(|listener| {
+            let side = side(Direction::Outbound);
+            Serving::start(listener, options("transparent"), side)
+        });
+        let transparent = transparent.collect();
         let desks = [
             Serving::start(status, options("status"), desk(Door::Status)),
             Serving::start(admin, options("admin"), desk(Door::Admin)),
@@ -268,6 +302,7 @@ impl Sidecar {
             queue,
             inbound,
             outbound,
+            transparent,
             desks,
             background,
         }

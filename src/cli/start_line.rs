@@ -87,6 +87,11 @@ impl Told {
             None => format!("{} ({answer}{})", list(&apps), server(&survey)),
         };
         let export = running.export().status();
+        let redirected: String = addresses
+            .transparent
+            .iter()
+            .map(|address| format!(", redirected to {address}"))
+            .collect();
         Told {
             generation: running.generation(),
             config: args
@@ -96,9 +101,12 @@ impl Told {
             inbound: addresses.inbound.to_string(),
             app,
             outbound: match child {
-                Some(_) => format!("{} (HTTP_PROXY of the command)", addresses.outbound),
+                Some(_) => format!(
+                    "{} (HTTP_PROXY of the command{redirected})",
+                    addresses.outbound
+                ),
                 None => format!(
-                    "{} (set HTTP_PROXY=http://{} for the app)",
+                    "{} (set HTTP_PROXY=http://{} for the app{redirected})",
                     addresses.outbound, addresses.outbound
                 ),
             },

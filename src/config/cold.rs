@@ -26,6 +26,7 @@ const COLD: &[Cold] = cold! {
     "inbound.listen" inbound.listen;
     "inbound.socket_mode" inbound.socket_mode;
     "outbound.listen" outbound.listen;
+    "outbound.transparent" outbound.transparent;
     "status.listen" status.listen;
     "admin.listen" admin.listen;
     "correlation" correlation;

@@ -18,6 +18,9 @@ pub struct Timeouts {
     /// From the first byte of a client's TLS handshake to its end.
     #[serde(with = "duration")]
     pub handshake: Duration,
+    /// For a redirected connection to show that it speaks HTTP.
+    #[serde(with = "duration")]
+    pub detect: Duration,
     /// A client's connection without a request.
     #[serde(with = "duration")]
     pub idle: Duration,
@@ -52,6 +55,7 @@ impl Default for Timeouts {
         Timeouts {
             header: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
+            detect: Duration::from_millis(200),
             idle: Duration::from_secs(75),
             body_idle: Duration::from_secs(60),
             connect_app: Duration::from_secs(1),

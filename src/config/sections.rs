@@ -126,6 +126,9 @@ impl Default for InboundRoute {
 pub struct Outbound {
     /// Where the app's calls arrive (`HTTP_PROXY`, or a base URL).
     pub listen: Address,
+    /// Where connections arrive that iptables or nftables redirects.
+    #[serde(with = "one_or_many")]
+    pub transparent: Vec<Address>,
     /// Who may call, besides programs on this host.
     #[serde(with = "network")]
     pub clients: Vec<IpNet>,
@@ -143,6 +146,7 @@ impl Default for Outbound {
     fn default() -> Outbound {
         Outbound {
             listen: Address::tcp("127.0.0.1", 8081),
+            transparent: Vec::new(),
             clients: Vec::new(),
             allow: Vec::new(),
             deny: Vec::new(),

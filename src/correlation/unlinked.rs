@@ -13,6 +13,8 @@ pub enum Unlinked {
     RemotePeer,
     /// The call shares its connection with others (HTTP/2), so the connection proves nothing of it.
     Multiplexed,
+    /// The call's connection was redirected: a NAT may have rewritten its addresses.
+    Redirected,
     /// No rung works here: the kernel cannot be asked about sockets.
     Off,
     /// The kernel did not say when the call's bytes came in.
@@ -66,10 +68,11 @@ pub enum Unlinked {
 
 impl Unlinked {
     /// All reasons.
-    pub const ALL: [Unlinked; 27] = [
+    pub const ALL: [Unlinked; 28] = [
         Unlinked::TokenExpired,
         Unlinked::RemotePeer,
         Unlinked::Multiplexed,
+        Unlinked::Redirected,
         Unlinked::Off,
         Unlinked::NoTimestamp,
         Unlinked::Stale,
@@ -102,6 +105,7 @@ impl Unlinked {
             Unlinked::TokenExpired => Code::TokenExpired,
             Unlinked::RemotePeer => Code::RemotePeer,
             Unlinked::Multiplexed => Code::Multiplexed,
+            Unlinked::Redirected => Code::Redirected,
             Unlinked::Off => Code::JoinsOff,
             Unlinked::NoTimestamp => Code::NoTimestamp,
             Unlinked::Stale => Code::Stale,
@@ -135,6 +139,7 @@ impl Unlinked {
             Unlinked::TokenExpired => "token_expired",
             Unlinked::RemotePeer => "remote_peer",
             Unlinked::Multiplexed => "multiplexed",
+            Unlinked::Redirected => "redirected",
             Unlinked::Off => "off",
             Unlinked::NoTimestamp => "no_timestamp",
             Unlinked::Stale => "stale",

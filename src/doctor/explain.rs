@@ -112,6 +112,7 @@ pub fn page(code: Code) -> &'static str {
         Code::BytesDiffer => include_str!("pages/HOP325.txt"),
         Code::Forgotten => include_str!("pages/HOP326.txt"),
         Code::StartUnknown => include_str!("pages/HOP327.txt"),
+        Code::Redirected => include_str!("pages/HOP330.txt"),
     }
 }
 

@@ -92,32 +92,18 @@ impl Exchange {
     /// The context of a span below `parent`, sampled or not: parent-based, then the route's ratio or the policy's, then
     /// the limit of new traces per second.
     pub fn sampled_context(&self, parent: &Parent, ratio: Option<f64>) -> Context {
-        let policy = &self.snapshot.sampling;
-        let root = Context::new_root();
-        let sampler = match ratio.map_or(policy.sampler, SamplerKind::for_ratio) {
-            SamplerKind::AlwaysOn => Sampler::AlwaysOn,
-            SamplerKind::AlwaysOff => Sampler::AlwaysOff,
-            SamplerKind::Ratio(share) => Sampler::Ratio(share),
-        };
-        let mut sampled = sampling::decide(
-            sampler,
-            policy.parent_based,
-            parent.context(),
-            root.trace_id,
-        );
-        if let (true, None, Some(rate)) = (sampled, parent.context(), policy.rate) {
-            sampled = self.hop.limiter.allow(rate, self.started.instant);
-        }
-        span::child_context(parent, root, sampled)
+        sampled(
+            &self.hop,
+            &self.snapshot,
+            parent,
+            ratio,
+            self.started.instant,
+        )
     }
 
     /// How much this exchange's spans keep.
     pub fn span_limits(&self) -> span::Limits {
-        let limits = &self.snapshot.limits;
-        span::Limits {
-            attributes: limits.attributes,
-            value_bytes: limits.attribute_bytes,
-        }
+        limits(&self.snapshot)
     }
 
     /// The innermost span: the one that talks to the upstream.
@@ -292,6 +278,41 @@ impl Exchange {
         family
             .get_or_create(&self.labels)
             .observe(seconds, exemplar, None);
+    }
+}
+
+/// The context of a span below `parent`: see [`Exchange::sampled_context`].
+pub(super) fn sampled(
+    hop: &Hop,
+    snapshot: &Snapshot,
+    parent: &Parent,
+    ratio: Option<f64>,
+    now: std::time::Instant,
+) -> Context {
+    let policy = &snapshot.sampling;
+    let root = Context::new_root();
+    let sampler = match ratio.map_or(policy.sampler, SamplerKind::for_ratio) {
+        SamplerKind::AlwaysOn => Sampler::AlwaysOn,
+        SamplerKind::AlwaysOff => Sampler::AlwaysOff,
+        SamplerKind::Ratio(share) => Sampler::Ratio(share),
+    };
+    let mut sampled = sampling::decide(
+        sampler,
+        policy.parent_based,
+        parent.context(),
+        root.trace_id,
+    );
+    if let (true, None, Some(rate)) = (sampled, parent.context(), policy.rate) {
+        sampled = hop.limiter.allow(rate, now);
+    }
+    span::child_context(parent, root, sampled)
+}
+
+/// How much spans keep.
+pub(super) fn limits(snapshot: &Snapshot) -> span::Limits {
+    span::Limits {
+        attributes: snapshot.limits.attributes,
+        value_bytes: snapshot.limits.attribute_bytes,
     }
 }
 

@@ -4,7 +4,7 @@
 //! the request in flight, else what correlation proves, else none with the reason), which span (CLIENT), what leaves with the request. Span attributes: OTel's HTTP client
 //! conventions. A route with `propagate: false` gets no context at all: not even the app's own.
 
-use http::{HeaderValue, Request, Version};
+use http::{HeaderValue, Request, Version, header};
 use hyper::body::Incoming;
 
 use super::error::ExchangeError;
@@ -16,6 +16,7 @@ use crate::correlation::{OutboundCall, Unlinked};
 use crate::proxy::forwarding::request::{self as checked, Target};
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::metrics::EvidenceLabel;
+use crate::tls::Offer;
 use crate::trace::span::{Kind, Name, Span};
 use crate::trace::w3c::Extracted;
 use crate::trace::{Context, Evidence, Parent, Unproven, redact, semconv};
@@ -27,8 +28,7 @@ pub async fn plan(
 ) -> Result<Plan, ExchangeError> {
     let snapshot = exchange.snapshot.clone();
     let peer = exchange.connection.peer.ip().to_canonical();
-    let invited = |network: &ipnet::IpNet| network.contains(&peer);
-    if !exchange.connection.is_from_this_host() && !snapshot.outbound.clients.iter().any(invited) {
+    if !exchange.connection.is_from_this_host() && !snapshot.outbound.serves(peer) {
         // Not the app's call, so not a span.
         return Err(ExchangeError::ClientDenied(peer));
     }
@@ -36,6 +36,14 @@ pub async fn plan(
     // Off before anything else is decided: wherever the call goes, the token does not.
     let token = token::strip(request.headers_mut());
     let (parent, ended) = parent(exchange, call, request, token).await;
+    let original = exchange.connection.original;
+    if let (Some(original), Version::HTTP_10) = (original, request.version()) {
+        // A client so old need not name the host, and only we know it.
+        let headers = request.headers_mut();
+        if let Ok(host) = HeaderValue::try_from(original.to_string()) {
+            headers.entry(header::HOST).or_insert(host);
+        }
+    }
     let target = match checked::target(request, false) {
         Ok(target) => Called::of(&target),
         Err(bad) => {
@@ -69,14 +77,23 @@ pub async fn plan(
                 let host = target.host.clone();
                 return Err(ExchangeError::DestinationDenied(host, denial.why()));
             }
-            Address::tcp(&target.host, target.port)
+            match original {
+                // Whatever it says of its host: it called this address.
+                Some(original) => Address::from(original),
+                None => Address::tcp(&target.host, target.port),
+            }
         }
+    };
+    let offer = match (original, request.version(), &route.to) {
+        // By prior knowledge of where it called.
+        (Some(_), Version::HTTP_2, None) => Offer::Http2,
+        _ => grpc::offer(route.protocol, route.tls.is_some(), request),
     };
     Ok(Plan {
         upstreams: vec![Upstream {
             address,
             tls: route.tls.clone(),
-            offer: grpc::offer(route.protocol, route.tls.is_some(), request),
+            offer,
         }],
         leaves: match (snapshot.propagation.trace_context, route.propagate) {
             (_, false) => Leaves::Nothing,
@@ -162,15 +179,22 @@ async fn parent(
         return (Parent::Joined(context, Evidence::Header), None);
     }
     let correlator = &exchange.hop.correlator;
+    // A NAT may have given it the addresses of another's connection: nothing is asked of the kernel about it.
+    let redirected = exchange.connection.original.is_some();
     match token.map(|token| correlator.by_token(&token)) {
         Some(TokenAnswer::Joined(context)) => {
-            correlator.double_check(&call, &context, Evidence::Token);
+            if !redirected {
+                correlator.double_check(&call, &context, Evidence::Token);
+            }
             return (Parent::Joined(context, Evidence::Token), None);
         }
         Some(TokenAnswer::Dead(context)) => {
             return (unproven(Unlinked::TokenExpired), Some(context));
         }
         Some(TokenAnswer::Unknown) | None => {}
+    }
+    if redirected {
+        return (unproven(correlator.abstain(Unlinked::Redirected)), None);
     }
     if request.version() == Version::HTTP_2 {
         return (unproven(correlator.abstain(Unlinked::Multiplexed)), None);
@@ -182,7 +206,7 @@ async fn parent(
     (parent, None)
 }
 
-fn unproven(why: Unlinked) -> Parent {
+pub(super) fn unproven(why: Unlinked) -> Parent {
     Parent::Root {
         unlinked: Some(Unproven {
             reason: why.as_str(),
@@ -225,15 +249,8 @@ fn start_span(
     context
 }
 
-/// The CLIENT span's attributes, as the HTTP conventions name them, and how the parent is known.
-fn describe(
-    span: &mut Span,
-    exchange: &Exchange,
-    parent: &Parent,
-    target: Option<(&Called, bool)>,
-    request: &Request<Incoming>,
-) {
-    super::describe_method(span, request.method());
+/// How the parent is known, or why there is none.
+pub(super) fn tell_parent(span: &mut Span, parent: &Parent) {
     match parent {
         Parent::Joined(_, evidence) => span.attribute(semconv::PARENT_EVIDENCE, evidence.as_str()),
         Parent::Root {
@@ -244,6 +261,18 @@ fn describe(
         }
         _ => {}
     }
+}
+
+/// The CLIENT span's attributes, as the HTTP conventions name them, and how the parent is known.
+fn describe(
+    span: &mut Span,
+    exchange: &Exchange,
+    parent: &Parent,
+    target: Option<(&Called, bool)>,
+    request: &Request<Incoming>,
+) {
+    super::describe_method(span, request.method());
+    tell_parent(span, parent);
     if let Some((target, tls)) = target {
         span.attribute(semconv::SERVER_ADDRESS, target.host.clone());
         span.attribute(semconv::SERVER_PORT, target.port);

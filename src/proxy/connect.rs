@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpStream, UnixStream};
 
+use super::dialled::Dialled;
 use super::resolve::{ResolveError, Resolver};
 use super::socket::Socket;
 use crate::config::Address;
@@ -127,13 +128,23 @@ pub(crate) struct Connected {
 pub(crate) struct Connector {
     resolver: Arc<Resolver>,
     check: Option<Check>,
+    dialled: Option<Arc<Dialled>>,
 }
 
 impl Connector {
-    pub(crate) fn new(check: Option<Check>) -> Connector {
+    /// `dialled`: is told of each TCP connection, before anybody can accept it.
+    pub(crate) fn new(check: Option<Check>, dialled: Option<Arc<Dialled>>) -> Connector {
         Connector {
             resolver: Resolver::system(),
             check,
+            dialled,
+        }
+    }
+
+    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        match &self.dialled {
+            Some(dialled) => dialled.connect(address).await,
+            None => TcpStream::connect(address).await,
         }
     }
 
@@ -194,7 +205,7 @@ impl Connector {
             }
             let left = u32::try_from(addresses.len() - at).unwrap_or(1);
             let share = limit.saturating_sub(started.elapsed()) / left;
-            match within(share, TcpStream::connect(address)).await {
+            match within(share, self.dial(address)).await {
                 Ok(stream) => {
                     // Not being able to set it costs latency only.
                     let _ = stream.set_nodelay(true);

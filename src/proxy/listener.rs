@@ -159,6 +159,7 @@ impl<H: Handler> Server<H> {
             balancer: None,
             local: accepted.local,
             unix: accepted.unix,
+            original: None,
             accepted: Instant::now(),
             received: Arc::default(),
             from_here: std::sync::OnceLock::new(),

@@ -74,7 +74,7 @@ impl Pool {
             // Nginx drops such lines, too: the response is worth more than a line nobody can read.
             .ignore_invalid_headers_in_responses(true);
         Arc::new(Pool {
-            connector: Connector::new(options.check.clone()),
+            connector: Connector::new(options.check.clone(), options.dialled.clone()),
             options,
             http1,
             idle: Mutex::default(),

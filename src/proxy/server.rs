@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use super::body::ResponseBody;
+use super::original_dst::Redirected;
 use super::proxy_protocol::{self, Origin, Refusal};
 use super::sniff::{Rewound, Spoken, Unheard, sniff};
 use super::socket::Socket;
@@ -28,16 +29,27 @@ use super::stamped::Received;
 use super::timed::{Clock, Timed};
 use crate::telemetry::metrics::{Metrics, Reason};
 pub use heads::HeadBudget;
+pub use redirected::Opaque;
 pub use tls::{ServeTls, Session};
 
 mod heads;
 mod http1;
 mod http2;
+mod redirected;
 mod streams;
 mod tls;
 
 /// What is done with requests. A clone is made for each request, so it should be an `Arc` or two.
 pub trait Handler: Clone + Send + Sync + 'static {
+    /// Passes on a redirected connection that is not HTTP, until it ends.
+    fn relay(
+        &self,
+        client: Opaque,
+        _connection: Arc<Connection>,
+    ) -> impl Future<Output = ()> + Send {
+        async move { client.reset() }
+    }
+
     /// Answers one request. Dropped half-way when the client goes away or the drain deadline passes.
     fn handle(
         &self,
@@ -57,6 +69,8 @@ pub struct Connection {
     pub balancer: Option<SocketAddr>,
     /// The unix socket it came by; `peer` is 127.0.0.1 then.
     pub unix: Option<Arc<Path>>,
+    /// Where it was to go, where it was redirected here.
+    pub original: Option<SocketAddr>,
     /// Our end.
     pub local: SocketAddr,
     /// When it was accepted.
@@ -97,6 +111,8 @@ pub struct ServeOptions {
     pub tls: Arc<ArcSwapOption<ServeTls>>,
     /// Peers that begin with a PROXY header; read once per new connection.
     pub balancers: Arc<ArcSwap<Vec<IpNet>>>,
+    /// Only redirected connections are taken; and what must not be, lest hopspan serves itself.
+    pub redirected: Option<Arc<Redirected>>,
     /// Whether HTTP/2 is spoken, too.
     pub http2: bool,
     /// What the heads of HTTP/2 requests may take in all, over every listener that shares it.
@@ -118,6 +134,7 @@ impl ServeOptions {
             preserve_case: true,
             tls: Arc::default(),
             balancers: Arc::default(),
+            redirected: None,
             http2: false,
             heads: Arc::new(HeadBudget::new(&metrics)),
             limits: Arc::new(ArcSwap::from_pointee(ServeLimits::default())),
@@ -134,6 +151,8 @@ pub struct ServeLimits {
     pub header_timeout: Duration,
     /// From the first byte of a TLS handshake to its end.
     pub handshake_timeout: Duration,
+    /// For a redirected connection to show that it speaks HTTP.
+    pub detect_timeout: Duration,
     /// Without a byte between requests. Above the idle limit of whatever is in front, so that it closes first.
     pub idle_timeout: Duration,
     /// A client that takes no byte of a response for so long is cut off; `None`: never. Tunnels are exempt.
@@ -159,6 +178,7 @@ impl Default for ServeLimits {
         ServeLimits {
             header_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
+            detect_timeout: Duration::from_millis(200),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Some(Duration::from_secs(60)),
             max_head_bytes: 32 * 1024,
@@ -192,6 +212,12 @@ pub(crate) async fn serve_connection<G, H>(
     G: Send + Unpin + 'static,
     H: Handler,
 {
+    if let Some(redirected) = &options.redirected {
+        let serving = redirected::serve(
+            socket, guard, clock, connection, options, redirected, handler, stop,
+        );
+        return Box::pin(serving).await;
+    }
     let limits = options.limits.load_full();
     let heard = {
         let hearing = hear(&mut socket, &mut connection, options, &limits, &clock);
@@ -228,6 +254,28 @@ pub(crate) async fn serve_connection<G, H>(
         (Spoken::Tls, _) => return options.count("tls"),
         (spoken, _) => (spoken, rewound),
     };
+    speak(
+        spoken, rewound, guard, clock, connection, options, handler, stop,
+    )
+    .await;
+}
+
+/// HTTP on a connection, now that it is known which.
+#[allow(clippy::too_many_arguments)] // those of `serve_connection`, and what was found out
+async fn speak<G, H>(
+    spoken: Spoken,
+    rewound: Rewound<Socket>,
+    guard: G,
+    clock: Arc<Clock>,
+    connection: Connection,
+    options: &ServeOptions,
+    handler: H,
+    stop: CancellationToken,
+) where
+    G: Send + Unpin + 'static,
+    H: Handler,
+{
+    let limits = options.limits.load_full();
     let io = Timed::new(rewound, clock.clone(), limits.write_timeout, guard);
     let client = Client {
         connection: Arc::new(connection),

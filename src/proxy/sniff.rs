@@ -118,6 +118,10 @@ impl<S> Rewound<S> {
             socket,
         }
     }
+
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.socket
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ pub struct OutboundTable {
     /// Where calls may go.
     pub destinations: Destinations,
     /// Who besides programs on this host may call.
-    pub clients: Vec<IpNet>,
+    clients: Vec<IpNet>,
     routes: Vec<Arc<OutboundRoute>>,
     default: Arc<OutboundRoute>,
     exact: HashMap<Box<str>, Vec<Candidate>>,
@@ -82,6 +83,12 @@ pub(super) enum Host {
 }
 
 impl OutboundTable {
+    /// Whether a peer that is no program on this host may call.
+    pub fn serves(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.clients.iter().any(|network| network.contains(&peer))
+    }
+
     pub(super) fn compile(config: &Config, faults: &mut Vec<Fault>) -> OutboundTable {
         let mut table = OutboundTable {
             destinations: Destinations::default(),

@@ -11,18 +11,26 @@ use crate::config::{Address, Config};
 use crate::correlation::server::Place;
 use crate::correlation::{AppEnd, Correlator};
 use crate::proxy::connect::{Check, Verdict};
+use crate::proxy::dialled::Dialled;
 use crate::proxy::listener::connections_that_fit;
 use crate::proxy::pool::{Opened, Pool, PoolLimits, PoolOptions};
 use crate::proxy::server::{ServeLimits, ServeTls};
 use crate::routing::{Snapshot, Table};
 use crate::telemetry::Metrics;
 
+/// What a pool must not call, and by what it is known when it does.
+pub(super) struct Own {
+    pub(super) listeners: Vec<SocketAddr>,
+    /// Where connections are redirected to hopspan.
+    pub(super) dialled: Option<Arc<Dialled>>,
+}
+
 /// Connections to the app: short idle time, and each is told to the correlator.
 pub(super) fn app_pool(
     limits: &Arc<ArcSwap<PoolLimits>>,
     metrics: &Arc<Metrics>,
     correlator: &Arc<Correlator>,
-    own: &[SocketAddr],
+    own: Own,
 ) -> Arc<Pool> {
     let correlator = correlator.clone();
     let on_open = move |opened: &Opened| -> Box<dyn Send> {
@@ -48,7 +56,8 @@ pub(super) fn app_pool(
     };
     Pool::new(PoolOptions {
         on_open: Some(Arc::new(on_open)),
-        check: Some(loop_check(own.to_vec())),
+        check: Some(loop_check(own.listeners)),
+        dialled: own.dialled,
         stamp: true,
         ..options(limits, metrics)
     })
@@ -58,10 +67,10 @@ pub(super) fn app_pool(
 pub(super) fn service_pool(
     limits: &Arc<ArcSwap<PoolLimits>>,
     metrics: &Arc<Metrics>,
-    own: &[SocketAddr],
+    own: Own,
     table: &Arc<Table>,
 ) -> Arc<Pool> {
-    let (table, is_loop) = (table.clone(), loop_check(own.to_vec()));
+    let (table, is_loop) = (table.clone(), loop_check(own.listeners));
     let check: Check = Arc::new(move |called: &Address, resolved: SocketAddr| {
         match is_loop(called, resolved) {
             Verdict::Allow => {}
@@ -75,6 +84,7 @@ pub(super) fn service_pool(
     });
     Pool::new(PoolOptions {
         check: Some(check),
+        dialled: own.dialled,
         ..options(limits, metrics)
     })
 }
@@ -222,6 +232,7 @@ fn serve_limits(snapshot: &Snapshot) -> ServeLimits {
     ServeLimits {
         header_timeout: snapshot.timeouts.header,
         handshake_timeout: snapshot.timeouts.handshake,
+        detect_timeout: snapshot.timeouts.detect,
         idle_timeout: snapshot.timeouts.idle,
         write_timeout: Some(snapshot.timeouts.body_idle),
         max_head_bytes: snapshot.limits.head_bytes,

@@ -26,6 +26,7 @@ pub struct Running {
     pub(super) worker: export::Worker,
     pub(super) inbound: Serving,
     pub(super) outbound: Serving,
+    pub(super) transparent: Vec<Serving>,
     pub(super) queue: Arc<export::Queue>,
     pub(super) desks: [Serving; 2],
     pub(super) background: CancellationToken,
@@ -140,12 +141,18 @@ impl Running {
 
     /// Second half: outbound ends, what is left is cut, spans are flushed.
     pub async fn finish(self, drained: bool, deadline: Instant) -> Stopped {
-        let outbound = self.outbound.drain(deadline).await;
+        let mut outbound = self.outbound.drain(deadline).await;
+        for redirected in &self.transparent {
+            outbound &= redirected.drain(deadline).await;
+        }
         self.hop.cut.cancel();
         // What was cut ends its spans on the way out; it needs the time to do so, not more.
         let cut = Instant::now() + CUT;
         self.inbound.drain(cut).await;
         self.outbound.drain(cut).await;
+        for redirected in &self.transparent {
+            redirected.drain(cut).await;
+        }
         let _ = tokio::time::timeout_at(cut, self.hop.tunnels.wait()).await;
         let flush = self.hop.table.load().timeouts.flush;
         let flushed = self.worker.shutdown(flush).await.complete;

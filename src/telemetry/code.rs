@@ -137,6 +137,7 @@ codes! {
     BytesDiffer = 325, "unlinked: the kernel saw the call begin elsewhere";
     Forgotten = 326, "unlinked: what was known of the request was evicted";
     StartUnknown = 327, "unlinked: where the call begins on its connection is not known";
+    Redirected = 330, "unlinked: the call was redirected to hopspan";
 }
 
 impl Code {

@@ -46,6 +46,13 @@ pub struct EvidenceLabel {
     pub evidence: &'static str,
 }
 
+/// One label: what a connection speaks.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ProtocolLabel {
+    /// `http1`, `http2`, `tls`, `tcp`.
+    pub protocol: &'static str,
+}
+
 /// One label: what became of spans.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Outcome {
@@ -133,6 +140,8 @@ pub struct Metrics {
     pub http2_head_bytes: Gauge,
     /// `hopspan_http2_streams`: HTTP/2 requests at once
     pub http2_streams: Gauge,
+    /// `hopspan_redirected_connections_total{protocol}`: `http1`, `http2`, `tls`, `tcp`
+    pub redirected: Family<ProtocolLabel, Counter>,
     /// `hopspan_upstream_connections_opened_total`
     pub upstream_connections_opened: Counter,
     /// `hopspan_upstream_connections_open`
@@ -179,6 +188,7 @@ impl Metrics {
             tls_certificate_expiry: Gauge::default(),
             http2_head_bytes: Gauge::default(),
             http2_streams: Gauge::default(),
+            redirected: Family::default(),
             upstream_connections_opened: Counter::default(),
             upstream_connections_open: Gauge::default(),
             upstream_retries: Family::default(),
@@ -316,6 +326,11 @@ impl Metrics {
             "hopspan_http2_streams",
             "HTTP/2 requests in hand",
             self.http2_streams.clone(),
+        );
+        registry.register(
+            "hopspan_redirected_connections",
+            "Connections of the app that were redirected here, by what they speak",
+            self.redirected.clone(),
         );
         registry.register(
             "hopspan_upstream_connections_opened",

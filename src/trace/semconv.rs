@@ -77,6 +77,8 @@ pub const CONNECT_NANOS: &str = "hopspan.connection.connect_ns";
 pub const TLS_CLIENT_SAN: &str = "hopspan.tls.client.san";
 /// Nanoseconds spent on the TLS handshake with the upstream.
 pub const TLS_NANOS: &str = "hopspan.connection.tls_ns";
+/// What a redirected connection speaks: `tls`, or `tcp` for all else.
+pub const TUNNEL_PROTOCOL: &str = "hopspan.tunnel.protocol";
 /// Bytes from the client in a tunnel.
 pub const TUNNEL_SENT: &str = "hopspan.tunnel.sent_bytes";
 /// Bytes to the client in a tunnel.

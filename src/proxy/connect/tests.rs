@@ -16,7 +16,7 @@ async fn failure(connector: &Connector, address: &str) -> &'static str {
 async fn failures_have_the_names_of_rfc_9209() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let connector = Connector::new(None);
+    let connector = Connector::new(None, None);
     assert_eq!(
         failure(&connector, &format!("127.0.0.1:{port}")).await,
         "connected"
@@ -60,10 +60,13 @@ async fn an_address_is_judged_after_resolution_and_before_connecting() {
         (Verdict::Loop, "proxy_loop_detected"),
         (Verdict::Prohibited("no"), "destination_ip_prohibited"),
     ] {
-        let connector = Connector::new(Some(Arc::new(move |_: &Address, address: SocketAddr| {
-            assert!(address.ip().is_loopback());
-            verdict
-        })));
+        let connector = Connector::new(
+            Some(Arc::new(move |_: &Address, address: SocketAddr| {
+                assert!(address.ip().is_loopback());
+                verdict
+            })),
+            None,
+        );
         let named = failure(&connector, &format!("localhost:{port}")).await;
         assert_eq!(named, name);
     }
@@ -88,6 +91,7 @@ async fn a_name_that_turns_to_a_forbidden_address_is_refused_when_it_does() {
     let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
     let judged = asked.clone();
     let connector = Connector {
+        dialled: None,
         resolver: changing(&["127.0.0.1", "169.254.169.254"]),
         check: Some(Arc::new(move |called: &Address, address: SocketAddr| {
             assert_eq!(called.host(), Some("rebound.example"));

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::PoolLimits;
 use crate::proxy::connect::Check;
+use crate::proxy::dialled::Dialled;
 use crate::proxy::stamped::Received;
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct PoolOptions {
     pub on_open: Option<OnOpen>,
     /// Judges each resolved address.
     pub check: Option<Check>,
+    /// Is told of each connection as it is begun.
+    pub dialled: Option<Arc<Dialled>>,
     /// Whether the names of a response's fields go on in the case they came in; see
     /// [`ServeOptions::preserve_case`](crate::proxy::server::ServeOptions::preserve_case) for requests.
     pub preserve_case: bool,
@@ -61,6 +64,7 @@ impl PoolOptions {
             limits: Arc::new(ArcSwap::from_pointee(limits)),
             on_open: None,
             check: None,
+            dialled: None,
             preserve_case: true,
             stamp: false,
             metrics,

@@ -8,6 +8,7 @@ fn from(peer: &str, local: &str) -> bool {
         peer: peer.parse().unwrap(),
         balancer: None,
         unix: None,
+        original: None,
         local: local.parse().unwrap(),
         accepted: Instant::now(),
         received: Arc::default(),

@@ -195,10 +195,8 @@ impl Hop {
         plan: &Plan,
         mut request: Request<Incoming>,
     ) -> Result<Outcome, ExchangeError> {
-        let (grpc, http1) = (
-            grpc::is(request.headers()),
-            request.version() < Version::HTTP_2,
-        );
+        exchange.grpc = grpc::is(request.headers());
+        let http1 = request.version() < Version::HTTP_2;
         if direction == Direction::Outbound && request.method() == Method::CONNECT {
             return Ok(Outcome::Connected(
                 upgrade::connect(self, exchange, plan, request).await?,
@@ -213,7 +211,7 @@ impl Hop {
             request.headers_mut().insert(header::HOST, host.clone());
         }
         // Streams of gRPC may be silent for as long as nothing happens.
-        let stalled = (!grpc).then_some(exchange.snapshot.timeouts.body_idle);
+        let stalled = (!exchange.grpc).then_some(exchange.snapshot.timeouts.body_idle);
         if http1 && request.body().size_hint().exact().is_none() {
             exchange.trailers = Some(Arc::default());
         }

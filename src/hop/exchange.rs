@@ -3,7 +3,7 @@
 //!
 //! It ends when the response body ends ([`Watch::end`]), or when it is dropped (client gone, panic, drain deadline): then
 //! as cancelled. The span status rules are those of OTel's HTTP conventions: 5xx fails a SERVER span, 4xx and 5xx a CLIENT
-//! span.
+//! span; and those for gRPC ([`grpc::Status`]).
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use crate::proxy::server::Connection;
 use crate::routing::{SamplerKind, Snapshot};
 use crate::telemetry::metrics::{DurationFamily, Exemplar, Reason, RequestLabels};
 use crate::trace::sampling::{self, Sampler};
-use crate::trace::span::{End, Moment, Span};
+use crate::trace::span::{End, Moment, Span, Value};
 use crate::trace::{Context, Parent, semconv, span};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -48,6 +48,8 @@ pub struct Exchange {
     pub pooled: Option<Pooled>,
     /// Chunked requests: set once trailers have come.
     pub trailers: Option<Arc<AtomicBool>>,
+    /// Whether the request is of gRPC.
+    pub grpc: bool,
     direction: Direction,
     labels: RequestLabels,
     ended: bool,
@@ -73,6 +75,7 @@ impl Exchange {
             presence: None,
             pooled: None,
             trailers: None,
+            grpc: false,
             direction,
             labels: RequestLabels {
                 http_request_method: semconv::known_method(request.method()).unwrap_or("_OTHER"),
@@ -118,6 +121,8 @@ impl Exchange {
             parts.headers.insert(header::CONNECTION, CLOSE);
         }
         self.set_status(parts.status);
+        // A response without messages has it in its head.
+        self.set_grpc_status(&parts.headers);
         self.capture_response(&parts.headers);
         // An event stream may be silent for as long as nothing happens, and so may those of gRPC.
         let silent = is_event_stream(&parts.headers) || grpc::is(&parts.headers);
@@ -194,21 +199,51 @@ impl Exchange {
         self.labels.http_response_status_code = status.as_u16();
         let failed_server = status.is_server_error();
         let failed_client = failed_server || status.is_client_error();
-        let outer_fails = match self.direction {
-            Direction::Inbound => failed_server,
-            Direction::Outbound => failed_client,
+        let fails = self.blame(failed_server, failed_client);
+        self.outcome(
+            semconv::HTTP_RESPONSE_STATUS_CODE,
+            Value::from(status.as_u16()),
+            status_text(status),
+            fails,
+        );
+    }
+
+    /// Records what a call came to, where it says so.
+    fn set_grpc_status(&mut self, fields: &HeaderMap) {
+        let Some(status) = self.grpc.then(|| grpc::Status::read(fields)).flatten() else {
+            return;
         };
-        if outer_fails {
-            self.labels.error_type = status_text(status);
+        let fails = self.blame(status.fails_server(), status.fails_client());
+        let (name, code) = (status.0, semconv::RPC_RESPONSE_STATUS_CODE);
+        self.outcome(code, Value::from(name), name, fails);
+    }
+
+    /// Whether a status fails the outer span, and that to the app, given which kinds it fails.
+    fn blame(&self, server: bool, client: bool) -> (bool, bool) {
+        match self.direction {
+            Direction::Inbound => (server, client),
+            Direction::Outbound => (client, client),
+        }
+    }
+
+    fn outcome(
+        &mut self,
+        key: &'static str,
+        value: Value,
+        error_type: &'static str,
+        fails: (bool, bool),
+    ) {
+        if fails.0 {
+            self.labels.error_type = error_type;
         }
         for (span, fails) in [
-            (self.span.as_mut(), outer_fails),
-            (self.app_span.as_mut(), failed_client),
+            (self.span.as_mut(), fails.0),
+            (self.app_span.as_mut(), fails.1),
         ] {
             let Some(span) = span else { continue };
-            span.attribute(semconv::HTTP_RESPONSE_STATUS_CODE, status.as_u16());
+            span.attribute(key, value.clone());
             if fails {
-                span.fail(status_text(status), None);
+                span.fail(error_type, None);
             }
         }
     }
@@ -317,6 +352,10 @@ pub(super) fn limits(snapshot: &Snapshot) -> span::Limits {
 }
 
 impl Watch for Exchange {
+    fn trailers(&mut self, fields: &HeaderMap) {
+        self.set_grpc_status(fields);
+    }
+
     fn end(mut self: Box<Self>, how: BodyEnd<'_>) {
         self.finish(match how {
             BodyEnd::Complete => End::Complete,

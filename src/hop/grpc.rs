@@ -1,4 +1,7 @@
 //! gRPC as far as a proxy must know it: over HTTP/2 only, streams that may be silent, a status in the trailers.
+//!
+//! Which statuses fail a span is said by OTel's conventions for gRPC: any but OK that of a client; that of a server only
+//! those for which the server is to blame.
 
 use http::{HeaderMap, Request, Version, header};
 use hyper::body::Incoming;
@@ -14,6 +17,61 @@ pub(super) fn is(headers: &HeaderMap) -> bool {
     };
     let rest = kind.as_bytes().strip_prefix(b"application/grpc");
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+/// gRPC's status codes by their number (grpc.io, doc/statuscodes.md).
+const NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+const UNKNOWN: &str = "UNKNOWN";
+
+/// The status of a call, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status(pub(super) &'static str);
+
+impl Status {
+    /// Of the trailers of a response; or of its head, where that is all of it. One that is not known counts as UNKNOWN, as
+    /// it does for clients.
+    pub(super) fn read(fields: &HeaderMap) -> Option<Status> {
+        let text = fields.get("grpc-status")?.to_str().unwrap_or_default();
+        let number = text.parse().ok();
+        let name = number.and_then(|number: usize| NAMES.get(number));
+        Some(Status(name.copied().unwrap_or(UNKNOWN)))
+    }
+
+    /// Whether it fails the span of who called.
+    pub(super) fn fails_client(self) -> bool {
+        self.0 != "OK"
+    }
+
+    /// Whether it fails the span of who was called.
+    pub(super) fn fails_server(self) -> bool {
+        matches!(
+            self.0,
+            UNKNOWN
+                | "DEADLINE_EXCEEDED"
+                | "UNIMPLEMENTED"
+                | "INTERNAL"
+                | "UNAVAILABLE"
+                | "DATA_LOSS"
+        )
+    }
 }
 
 /// Which HTTP a request goes by. `tls`: whether TLS may agree on it.
@@ -33,6 +91,8 @@ pub(super) fn offer(protocol: HttpProtocol, tls: bool, request: &Request<Incomin
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -49,5 +109,34 @@ mod tests {
             assert_eq!(is(&headers), grpc, "{kind}");
         }
         assert!(!is(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_status_is_named_and_blames_who_is_to_blame() {
+        let read = |text: &'static str| {
+            let mut fields = HeaderMap::new();
+            fields.insert("grpc-status", HeaderValue::from_static(text));
+            Status::read(&fields)
+        };
+        for (text, name, server, client) in [
+            ("0", "OK", false, false),
+            ("1", "CANCELLED", false, true),
+            ("2", "UNKNOWN", true, true),
+            ("4", "DEADLINE_EXCEEDED", true, true),
+            ("5", "NOT_FOUND", false, true),
+            ("12", "UNIMPLEMENTED", true, true),
+            ("13", "INTERNAL", true, true),
+            ("14", "UNAVAILABLE", true, true),
+            ("15", "DATA_LOSS", true, true),
+            ("16", "UNAUTHENTICATED", false, true),
+            ("17", "UNKNOWN", true, true),
+            ("x", "UNKNOWN", true, true),
+        ] {
+            let status = read(text).unwrap();
+            assert_eq!(status, Status(name), "{text}");
+            let fails = (status.fails_server(), status.fails_client());
+            assert_eq!(fails, (server, client), "{text}");
+        }
+        assert_eq!(Status::read(&HeaderMap::new()), None);
     }
 }

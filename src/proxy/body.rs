@@ -16,6 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -64,7 +65,7 @@ impl Content {
 struct Trailers(Arc<AtomicBool>);
 
 impl Watch for Trailers {
-    fn trailers(&mut self) {
+    fn trailers(&mut self, _: &HeaderMap) {
         self.0.store(true, Ordering::Relaxed);
     }
 
@@ -230,7 +231,9 @@ pub trait Watch: Send {
     }
 
     /// Trailers pass.
-    fn trailers(&mut self) {}
+    fn trailers(&mut self, fields: &HeaderMap) {
+        let _ = fields;
+    }
 
     /// The body has ended. Called exactly once, also when the body is merely dropped.
     fn end(self: Box<Self>, how: BodyEnd<'_>);
@@ -326,10 +329,12 @@ where
             None => this.tell(BodyEnd::Complete),
             Some(Err(error)) => this.tell(BodyEnd::Failed(error)),
             Some(Ok(frame)) => {
-                match (frame.data_ref(), &mut this.watch) {
-                    (Some(data), Some(watch)) => watch.data(data.len()),
-                    (None, Some(watch)) => watch.trailers(),
-                    (_, None) => {}
+                if let Some(watch) = &mut this.watch {
+                    match (frame.data_ref(), frame.trailers_ref()) {
+                        (Some(data), _) => watch.data(data.len()),
+                        (None, Some(fields)) => watch.trailers(fields),
+                        (None, None) => {}
+                    }
                 }
                 // Tell now: whoever reads may not poll again when the length is exact, and never after trailers.
                 if frame.is_trailers() || this.inner.is_end_stream() {

@@ -47,6 +47,8 @@ pub const TLS_PROTOCOL_VERSION: &str = "tls.protocol.version";
 pub const TLS_CLIENT_SUBJECT: &str = "tls.client.subject";
 /// `user_agent.original`
 pub const USER_AGENT_ORIGINAL: &str = "user_agent.original";
+/// `rpc.response.status_code`: gRPC's status by its name; of the conventions for RPC, which are newer than the schema
+pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
 /// `error.type`
 pub const ERROR_TYPE: &str = "error.type";
 

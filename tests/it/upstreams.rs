@@ -337,3 +337,70 @@ async fn the_next_address_is_tried_where_one_does_not_take_the_connection() {
         assert_eq!((answer.status, &*answer.text()), (200, "second"));
     }
 }
+
+#[tokio::test]
+async fn what_a_grpc_call_came_to_is_told_by_its_own_status() {
+    let app = h2_server::run("app").await;
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(app.address)
+        .collector(&collector)
+        .set("inbound.protocol", json!("h2"))
+        .set(
+            "outbound.routes",
+            json!([{ "host": "127.0.0.1", "protocol": "h2" }]),
+        )
+        .run()
+        .await;
+    let (inbound, outbound) = (
+        h2::connect(hopspan.inbound).await,
+        h2::connect(hopspan.outbound)
+            .await
+            .at(&app.address.to_string()),
+    );
+    let call = async |client: &h2::Client, kind: &str, path: &str, status: &'static str| {
+        let (mut sender, body) = http_body_util::Channel::<bytes::Bytes, std::io::Error>::new(1);
+        let body = http_body_util::BodyExt::boxed_unsync(body);
+        let request = client.request("POST", path).header("content-type", kind);
+        let answer = client.send(request.body(body).unwrap());
+        let trailers = async {
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", http::HeaderValue::from_static(status));
+            let _ = sender.send_trailers(trailers).await;
+            drop(sender);
+        };
+        let (answer, ()) = tokio::join!(answer, trailers);
+        assert_eq!(answer.status, 200, "{kind} {path}: {answer:?}");
+    };
+    let grpc = "application/grpc+proto";
+    // Content type, path, status sent; status told, and whether it fails SERVER and CLIENT spans.
+    let rows = [
+        (grpc, "/echo", "0", "OK", false, false),
+        (grpc, "/echo", "5", "NOT_FOUND", false, true),
+        (grpc, "/echo", "13", "INTERNAL", true, true),
+        (grpc, "/refuse", "", "UNIMPLEMENTED", true, true),
+        ("text/plain", "/echo", "13", "", false, false),
+    ];
+    for (kind, path, sent, told, server, client) in rows {
+        call(&inbound, kind, path, sent).await;
+        call(&outbound, kind, path, sent).await;
+        let spans = collector.spans(3).await;
+        assert_eq!(spans.len(), 3);
+        for span in &spans {
+            assert_eq!(span.attr("rpc.response.status_code"), told, "{span:?}");
+            let failed = if span.kind == "SERVER" {
+                server
+            } else {
+                client
+            };
+            assert_eq!(span.failed(), failed, "{told}: {span:?}");
+            let error = if failed { told } else { "" };
+            assert_eq!(span.attr("error.type"), error, "{span:?}");
+        }
+        collector.spans.clear();
+    }
+    let metrics = hopspan.metrics().await;
+    let failed = |line: &&str| line.contains("error_type=\"NOT_FOUND\"") && line.contains("_count");
+    let lines: Vec<&str> = metrics.lines().filter(failed).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("http_client_request_duration_seconds_count"));
+}

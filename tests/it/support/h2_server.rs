@@ -1,7 +1,7 @@
 //! An HTTP/2 server over hyper, for an app or a service that speaks it without TLS; and one whose every frame is the
 //! test's ([`frames`]).
 //!
-//! It answers `/echo` with the body and trailers it gets, `/gate` when [`Server::open_gate`] was called, and everything
+//! It answers `/echo` with the body and trailers it gets, `/refuse` as gRPC does without a message, `/gate` when [`Server::open_gate`] was called, and everything
 //! else with its name; it remembers every request.
 
 use std::convert::Infallible;
@@ -137,6 +137,13 @@ async fn answer(
     received.push(asked);
     match request.uri().path() {
         "/echo" => Response::new(request.into_body().boxed_unsync()),
+        "/refuse" => {
+            let mut response =
+                Response::new(Full::default().map_err(|n| match n {}).boxed_unsync());
+            let refused = http::HeaderValue::from_static("12");
+            response.headers_mut().insert("grpc-status", refused);
+            response
+        }
         "/gate" => {
             gate.acquire().await.unwrap().forget();
             text(name)

@@ -116,6 +116,9 @@ pub struct RunArgs {
 /// `hopspan doctor`
 #[derive(Args)]
 pub struct DoctorArgs {
+    /// Look at the pods of a Kubernetes manifest and at nothing else, offline; `-` is stdin.
+    #[arg(short, long, value_name = "MANIFEST")]
+    pub file: Option<PathBuf>,
     /// The config file that the sidecar has, or would have.
     #[arg(short, long, env = "HOPSPAN_CONFIG")]
     pub config: Option<PathBuf>,

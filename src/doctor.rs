@@ -9,6 +9,7 @@ pub mod explain;
 mod facts;
 mod gather;
 mod host;
+pub mod manifest;
 pub mod report;
 pub mod table;
 

@@ -1,6 +1,7 @@
 //! `hopspan doctor` and `hopspan explain`: to stdout, and an exit code.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use hopspan::config::Config;
@@ -16,12 +17,10 @@ const FINDINGS: u8 = 3;
 
 /// `hopspan doctor`: 0 whatever it finds, 3 with `--fail-on`, 1 if it cannot look.
 pub fn doctor(args: DoctorArgs) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let looked = runtime
-        .map_err(|error| error.to_string())
-        .map(|runtime| runtime.block_on(doctor::examine(&options(&args))));
+    let looked = match &args.file {
+        Some(file) => Ok(manifest(file)),
+        None => look(&args),
+    };
     let report = match looked {
         Ok(report) => report,
         Err(why) => {
@@ -38,6 +37,29 @@ pub fn doctor(args: DoctorArgs) -> ExitCode {
         Some(limit) if report.has(limit) => ExitCode::from(FINDINGS),
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Of a file, or of stdin.
+fn manifest(file: &Path) -> Report {
+    let (name, text) = match file.to_str() {
+        Some("-") => (
+            "stdin".to_owned(),
+            std::io::read_to_string(std::io::stdin()),
+        ),
+        _ => (file.display().to_string(), std::fs::read_to_string(file)),
+    };
+    match text {
+        Ok(text) => doctor::manifest::lint(&name, &text),
+        Err(error) => doctor::manifest::unreadable_file(&name, &error),
+    }
+}
+
+fn look(args: &DoctorArgs) -> Result<Report, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    Ok(runtime.block_on(doctor::examine(&options(args))))
 }
 
 /// As the sidecar that would be started in this environment reads its settings.

@@ -125,3 +125,29 @@ async fn variables_that_are_not_understood_are_told() {
     let told = doctor(&["--admin", &nobody()], &env[..1]).await;
     told.has("HOP196", "warn", "OTEL_EXPORTER_OTLP_TIMEOUT: ");
 }
+
+#[tokio::test]
+async fn a_manifest_is_judged_without_a_cluster() {
+    let deployed = python::root().join("deploy/kubernetes/deployment.yaml");
+    let healthy = doctor(
+        &["-f", deployed.to_str().unwrap(), "--fail-on", "warn"],
+        &[],
+    )
+    .await;
+    assert_eq!(healthy.code, 0, "{:#}", healthy.report);
+    healthy.has(
+        "HOP208",
+        "ok",
+        "Deployment order: hopspan is a native sidecar",
+    );
+    let text = std::fs::read_to_string(&deployed).unwrap();
+    let (_folder, alone) = file(&text.replace("shareProcessNamespace: true", "hostNetwork: false"));
+    // Where the environment names a config, too.
+    let env = [("HOPSPAN_CONFIG", "/nowhere.yaml")];
+    let told = doctor(&["-f", &alone, "--fail-on", "warn"], &env).await;
+    assert_eq!(told.code, 3, "{:#}", told.report);
+    told.has("HOP203", "warn", "does not share its process namespace");
+    let absent = doctor(&["-f", "/nowhere.yaml", "--fail-on", "error"], &[]).await;
+    assert_eq!(absent.code, 3);
+    absent.has("HOP201", "error", "No such file");
+}

@@ -29,6 +29,7 @@ mod streaming;
 mod support;
 mod tls;
 mod tokens;
+mod transparency;
 mod tunnels;
 mod upstream_faults;
 mod upstreams;

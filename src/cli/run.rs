@@ -282,10 +282,7 @@ async fn stop(
                     .terminate(deadline.saturating_duration_since(Instant::now()))
                     .await,
             ),
-            None => {
-                running.outlast_app(deadline).await;
-                None
-            }
+            None => None,
         };
         (drained, ended, deadline)
     };

@@ -106,7 +106,7 @@ pub async fn serve<H: Handler>(
     }
     // Closing a listener resets what it has queued: those clients were promised a connection.
     listener.hide();
-    while let Some(Ok(accepted)) = accept_now(&listener).await {
+    while let Some(Ok(accepted)) = listener.accept_queued() {
         server.admit(accepted);
     }
 }
@@ -120,14 +120,6 @@ fn is_about_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
-}
-
-async fn accept_now(listener: &Listener) -> Option<io::Result<Accepted>> {
-    tokio::select! {
-        biased;
-        accepted = listener.accept() => Some(accepted),
-        () = std::future::ready(()) => None,
-    }
 }
 
 struct Server<H> {

@@ -192,8 +192,10 @@ impl Default for ServeLimits {
     }
 }
 
-/// How long a client that is connected when a stop begins has to send what is on its way.
+/// How long a client that is connected when a stop begins has to send what is on its way; and from when it connected, for
+/// those whose request is a round trip behind.
 const FRESH: Duration = Duration::from_millis(50);
+const NEW: Duration = Duration::from_secs(1);
 
 /// A client's connection as HTTP is spoken on it. `G` is dropped when the socket is closed.
 type Wire<G> = Timed<Rewound<Socket>, G>;
@@ -220,10 +222,11 @@ pub(crate) async fn serve_connection<G, H>(
     }
     let limits = options.limits.load_full();
     let heard = {
+        let accepted = connection.accepted;
         let hearing = hear(&mut socket, &mut connection, options, &limits, &clock);
         let stopped = async {
             stop.cancelled().await;
-            tokio::time::sleep(FRESH).await;
+            tokio::time::sleep(FRESH.max(NEW.saturating_sub(accepted.elapsed()))).await;
         };
         tokio::select! {
             biased;

@@ -1,8 +1,19 @@
 //! What hopspan holds against: limits that bite and say so, what abuse costs the one who does it and the one who bears
-//! it, and how all of that goes on for long.
+//! it, changes and stops while everything is in use, and how all of that goes on for long.
 //!
-//! Sizes here are those of every run; `tests/real/long` runs the same and more at their long size.
+//! Sizes here are those of every run; `tests/real/long` runs the same at their long size.
 
 mod cost;
 mod leverage;
 mod limits;
+mod soak;
+mod storm;
+mod world;
+
+/// A size for every run, or that of `tests/real/long`.
+fn long(every: usize, long: usize) -> usize {
+    match std::env::var_os("HOPSPAN_TEST_LONG") {
+        Some(_) => long,
+        None => every,
+    }
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use socket2::{Domain, SockRef, Type};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 pub use super::super::holder::Holder;
 use super::super::socket::Socket;
@@ -158,31 +158,62 @@ impl Listener {
         match &self.kind {
             Kind::Tcp(listener, listens) => {
                 let (stream, peer) = listener.accept().await?;
-                // Not being able to set it costs latency only.
-                let _ = stream.set_nodelay(true);
-                Ok(Accepted {
-                    peer,
-                    // The listener's own address may be a wildcard; this is the one the client knows.
-                    local: stream.local_addr().unwrap_or(*listens),
-                    unix: None,
-                    socket: Socket::Tcp(stream),
-                })
+                Ok(by_tcp(stream, peer, *listens))
             }
             Kind::Unix(listener, path) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Accepted {
-                    peer: HERE,
-                    local: HERE,
-                    unix: Some(path.clone()),
-                    socket: Socket::Unix(stream),
-                })
+                Ok(by_unix(stream, path))
             }
         }
+    }
+
+    /// Who is in the kernel's queue; `None` where nobody is. [`Listener::accept`] may not have heard of them yet.
+    pub(super) fn accept_queued(&self) -> Option<io::Result<Accepted>> {
+        let accepted = match &self.kind {
+            Kind::Tcp(listener, _) => SockRef::from(listener).accept(),
+            Kind::Unix(listener, _) => SockRef::from(listener).accept(),
+        };
+        let (socket, peer) = match accepted {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) => return Some(Err(error)),
+            Ok(accepted) => accepted,
+        };
+        let taken = socket
+            .set_nonblocking(true)
+            .and_then(|()| match &self.kind {
+                Kind::Tcp(_, listens) => {
+                    let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+                    Ok(by_tcp(TcpStream::from_std(socket.into())?, peer, *listens))
+                }
+                Kind::Unix(_, path) => Ok(by_unix(UnixStream::from_std(socket.into())?, path)),
+            });
+        Some(taken)
     }
 
     /// From now on nobody finds it; who did already can still be accepted.
     pub(super) fn hide(&mut self) {
         self.file = None;
+    }
+}
+
+fn by_tcp(stream: TcpStream, peer: SocketAddr, listens: SocketAddr) -> Accepted {
+    // Not being able to set it costs latency only.
+    let _ = stream.set_nodelay(true);
+    Accepted {
+        peer,
+        // The listener's own address may be a wildcard; this is the one the client knows.
+        local: stream.local_addr().unwrap_or(listens),
+        unix: None,
+        socket: Socket::Tcp(stream),
+    }
+}
+
+fn by_unix(stream: UnixStream, path: &Arc<Path>) -> Accepted {
+    Accepted {
+        peer: HERE,
+        local: HERE,
+        unix: Some(path.clone()),
+        socket: Socket::Unix(stream),
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::Channel;
 use serde_json::json;
 
-use super::cost;
+use super::{cost, long};
 use crate::support::app::{self, App, ReplyExt};
 use crate::support::h2::{self, frame};
 use crate::support::{binary, client, sidecar};
@@ -319,11 +319,7 @@ async fn settled(pid: u32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_abuse_costs() {
     let release = std::env::var_os("HOPSPAN_TEST_BINARY").is_some();
-    let times = if std::env::var_os("HOPSPAN_TEST_LONG").is_some() {
-        5
-    } else {
-        1
-    };
+    let times = long(1, 5);
     let app = app().await;
     let (mut failures, mut ran) = (Vec::new(), 0);
     println!(

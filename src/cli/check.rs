@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use hopspan::config::{ConfigErrors, Source};
 use hopspan::routing;
+use hopspan::telemetry::Code;
 
 /// 0 if a sidecar would take the file.
 pub fn check(file: &Path) -> ExitCode {
@@ -23,5 +24,8 @@ pub fn check(file: &Path) -> ExitCode {
 
 fn refused(errors: &ConfigErrors) -> ExitCode {
     eprintln!("{}", errors.render(super::colors(&std::io::stderr())));
+    // As doctor says it, so that one search finds both.
+    let code = Code::ConfigInvalid;
+    eprintln!("{code}: {} (hopspan explain {code})", code.title());
     ExitCode::FAILURE
 }

@@ -77,6 +77,7 @@ async fn check_says_where_and_what_to_write() {
         ":5:",
         "did you mean `<int:pk>`",
         "^",
+        "HOP191: the config file has mistakes",
     ] {
         assert!(
             outcome.stderr.contains(part),

@@ -31,6 +31,7 @@ use crate::correlation::{Correlator, token};
 use crate::proxy::body::{RequestBody, ResponseBody};
 use crate::proxy::forwarding;
 use crate::proxy::forwarding::request::{self, BadRequest};
+use crate::proxy::forwarding::websocket;
 use crate::proxy::pool::Pool;
 use crate::proxy::server::{Connection, Handler, Opaque};
 use crate::proxy::upstream::Upstream;
@@ -166,7 +167,9 @@ impl Hop {
         connection: &Arc<Connection>,
     ) -> Response<ResponseBody> {
         // the one hot read: the exchange sees one generation
+        let websocket = websocket::ask(&mut request);
         let mut exchange = Exchange::begin(self, direction, &request, connection);
+        exchange.websocket = websocket;
         // which route, which parent, which spans, what leaves
         let plan = match direction {
             Direction::Inbound => inbound::plan(&mut exchange, &mut request),
@@ -224,7 +227,13 @@ impl Hop {
                 .map_err(|_| ExchangeError::HttpResponseTimeout(plan.upstream_name()))??,
             None => sending.await?,
         };
-        if let Err(bad) = forwarding::clean_response(&mut response, asked) {
+        let cleaned = forwarding::clean_response(&mut response, asked);
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let cleaned = cleaned.and_then(|()| match &exchange.websocket {
+            Some(asked) => websocket::answer(&mut response, asked),
+            None => Ok(()),
+        });
+        if let Err(bad) = cleaned {
             tracing::debug!(
                 upstream = plan.upstream_name(),
                 why = bad.0,
@@ -235,9 +244,7 @@ impl Hop {
         // An app that echoes its headers must not tell the token to a client, nor a service give one to the app.
         token::strip(response.headers_mut());
         Ok(match client {
-            Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Outcome::Upgraded(response, client)
-            }
+            Some(client) if switched => Outcome::Upgraded(response, client),
             _ => Outcome::Answered(response),
         })
     }

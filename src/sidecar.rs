@@ -276,6 +276,7 @@ impl Sidecar {
                 _ => Arc::default(),
             },
             redirected: redirected.clone().filter(|_| direction == "transparent"),
+            websocket: direction == "inbound",
             http2: matches!(direction, "inbound" | "outbound" | "transparent"),
             heads: heads.clone(),
             ..ServeOptions::new(direction, hop.metrics.clone())

@@ -16,6 +16,7 @@ use super::error::{ExchangeError, Fault};
 use super::{Direction, Hop, grpc};
 use crate::correlation::{Presence, Stamp};
 use crate::proxy::body::{BodyEnd, ResponseBody, Watch, Watched};
+use crate::proxy::forwarding::websocket;
 use crate::proxy::pool::Pooled;
 use crate::proxy::server::Connection;
 use crate::routing::{SamplerKind, Snapshot};
@@ -46,6 +47,8 @@ pub struct Exchange {
     pub presence: Option<Presence>,
     /// The upstream connection, once there is one.
     pub pooled: Option<Pooled>,
+    /// A WebSocket that came by HTTP/2: what the app must answer.
+    pub websocket: Option<websocket::Asked>,
     /// Chunked requests: set once trailers have come.
     pub trailers: Option<Arc<AtomicBool>>,
     /// Whether the request is of gRPC.
@@ -75,6 +78,7 @@ impl Exchange {
             presence: None,
             pooled: None,
             trailers: None,
+            websocket: None,
             grpc: false,
             direction,
             labels: RequestLabels {

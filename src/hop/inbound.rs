@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 
 use super::error::ExchangeError;
 use super::exchange::Exchange;
@@ -58,6 +59,12 @@ pub fn plan(
         snapshot.limits.target_bytes,
         snapshot.limits.field_bytes,
     )?;
+    if request.extensions().get::<Protocol>().is_some() && exchange.websocket.is_none() {
+        return Err(ExchangeError::BadRequest {
+            status: StatusCode::NOT_IMPLEMENTED,
+            why: "of the protocols for CONNECT only websocket is known".into(),
+        });
+    }
     if request.method() == Method::CONNECT {
         // A tunnel to the app would carry requests that nothing here sees.
         return Err(ExchangeError::BadRequest {
@@ -205,7 +212,10 @@ fn describe(
     }
     span.attribute(
         semconv::NETWORK_PROTOCOL_VERSION,
-        super::version(request.version()),
+        match exchange.websocket {
+            Some(_) => "2",
+            None => super::version(request.version()),
+        },
     );
     if let Some(agent) = headers.get(header::USER_AGENT) {
         span.attribute(

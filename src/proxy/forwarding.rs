@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 pub mod forwarded;
 mod http2;
 pub mod request;
+pub mod websocket;
 
 use http2::join_cookies;
 pub(crate) use http2::{to_http1, to_http2};

@@ -115,6 +115,8 @@ pub struct ServeOptions {
     pub redirected: Option<Arc<Redirected>>,
     /// Whether HTTP/2 is spoken, too.
     pub http2: bool,
+    /// Whether WebSockets may come by HTTP/2 (RFC 8441).
+    pub websocket: bool,
     /// What the heads of HTTP/2 requests may take in all, over every listener that shares it.
     pub heads: Arc<HeadBudget>,
     /// Read once per new connection.
@@ -136,6 +138,7 @@ impl ServeOptions {
             balancers: Arc::default(),
             redirected: None,
             http2: false,
+            websocket: false,
             heads: Arc::new(HeadBudget::new(&metrics)),
             limits: Arc::new(ArcSwap::from_pointee(ServeLimits::default())),
             metrics,

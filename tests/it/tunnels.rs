@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use serde_json::json;
 
-use crate::support::{collector, eventually, raw, sidecar, within};
+use crate::support::{collector, eventually, h2, raw, sidecar, within};
 
 /// A WebSocket server that says every message back.
 async fn websocket() -> raw::Server {
@@ -177,4 +177,114 @@ async fn a_stop_ends_tunnels_at_the_drain_deadline() {
     assert_eq!(peer.response_to("CONNECT").await.status, 200);
     within("the stop", hopspan.stop()).await;
     peer.closed().await;
+}
+
+/// The client has seen the settings, which say that extended CONNECT is taken: they come before any answer.
+async fn settled(client: &h2::Client) {
+    let request = client.request("GET", "/").header("expect", "nothing");
+    let answer = client.send(request.body(h2::empty()).unwrap()).await;
+    assert_eq!(answer.status, 417);
+}
+
+/// An extended CONNECT for `protocol` (RFC 8441).
+fn extended(client: &h2::Client, protocol: &'static str) -> http::Request<h2::Body> {
+    client
+        .request("CONNECT", "/chat?room=1")
+        .extension(hyper::ext::Protocol::from_static(protocol))
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-protocol", "chat")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(h2::empty())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn websockets_talk_over_http_2_beside_requests() {
+    let app = websocket().await;
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(app.address)
+        .collector(&collector)
+        .set("timeouts.idle", json!("300ms"))
+        .run()
+        .await;
+    let client = h2::connect(hopspan.inbound).await;
+    settled(&client).await;
+    let other = client.send(extended(&client, "connect-udp")).await;
+    assert_eq!(other.status, 501);
+    let mut sockets = Vec::new();
+    for _ in 0..2 {
+        let mut response = client.begin(extended(&client, "websocket")).await.unwrap();
+        assert_eq!(response.status(), 200);
+        for name in ["sec-websocket-accept", "upgrade", "connection"] {
+            assert!(!response.headers().contains_key(name), "{name}");
+        }
+        let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(upgraded);
+        sockets.push(WebSocketStream::from_raw_socket(io, Role::Client, None).await);
+    }
+    hopspan.until("hopspan_tunnels", 2.0).await;
+    for round in 0..50 {
+        for socket in &mut sockets {
+            let message = Message::text(format!("{round} {}", "x".repeat(round * 2000)));
+            socket.send(message.clone()).await.unwrap();
+            let back = within("the message back", socket.next()).await.unwrap();
+            assert_eq!(back.unwrap(), message);
+        }
+    }
+    // Silent for longer than a connection may be idle: it is not idle.
+    tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+    assert!(!client.is_closed());
+    for mut socket in sockets {
+        socket.send(Message::text("still here")).await.unwrap();
+        assert!(socket.next().await.unwrap().is_ok());
+        socket.close(None).await.unwrap();
+        while let Some(Ok(_)) = socket.next().await {}
+    }
+    hopspan.until("hopspan_tunnels", 0.0).await;
+    eventually("no socket left", || app.open() == 0).await;
+    let spans = collector.spans(5).await;
+    let ended = spans
+        .iter()
+        .filter(|span| span.attr("http.response.status_code") == "200");
+    let mut versions: Vec<_> = ended
+        .filter(|span| span.kind == "SERVER")
+        .map(|span| (span.attr("network.protocol.version"), span.failed()))
+        .collect();
+    versions.sort_unstable();
+    assert_eq!(versions, [("2", false), ("2", false)]);
+}
+
+#[tokio::test]
+async fn an_app_that_does_not_switch_is_not_taken_for_one_that_did() {
+    let answers = [
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n",
+            502,
+        ),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            502,
+        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 502),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", 403),
+    ];
+    for (answer, status) in answers {
+        let app = raw::server(move |mut peer| async move {
+            let head = peer.head().await;
+            assert_eq!(head.line, "GET /chat?room=1 HTTP/1.1");
+            assert_eq!(head.one("upgrade"), Some("websocket"));
+            assert_eq!(head.one("cookie"), Some("a=1; b=2"));
+            assert_eq!(head.one("sec-websocket-protocol"), Some("chat"));
+            assert!(head.one("host").is_some());
+            peer.write(answer).await;
+            peer.closed().await;
+        })
+        .await;
+        let hopspan = sidecar::to(app.address).run().await;
+        let client = h2::connect(hopspan.inbound).await;
+        settled(&client).await;
+        let answered = client.send(extended(&client, "websocket")).await;
+        assert_eq!(answered.status, status, "{answer}");
+    }
 }

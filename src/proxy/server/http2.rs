@@ -76,7 +76,11 @@ where
             }
         })
     };
-    let served = builder(&limits, streams.clone()).serve_connection(TokioIo::new(io), service);
+    let mut builder = builder(&limits, streams.clone());
+    if options.websocket {
+        builder.enable_connect_protocol();
+    }
+    let served = builder.serve_connection(TokioIo::new(io), service);
     {
         let mut served = std::pin::pin!(served);
         let mut going = false;

@@ -2,7 +2,7 @@
 //!
 //! What h2 bounds itself, it is told how narrowly: streams, the size of a head, windows, resets (CVE-2023-44487,
 //! CVE-2025-8671). What it does not: the number of fields, heads over all connections, connections without a stream,
-//! clients that give no window. Server push is not spoken. `100 (Continue)` is not sent: a client on HTTP/2 need not
+//! clients that give no window. Server push is not spoken; WebSockets are (RFC 8441). `100 (Continue)` is not sent: a client on HTTP/2 need not
 //! wait for it.
 
 use std::convert::Infallible;

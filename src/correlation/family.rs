@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::in_flight::Nanos;
 use super::kernel::{Fd, Inode, Kernel, Listeners, Pid, ProcessId, Trouble};
+use super::server::Place;
 pub(super) use kin::Kin;
 pub(super) use search::{Holder, Wanted};
 
@@ -108,6 +109,14 @@ impl<P> Family<P> {
     /// Who accepts connections at an address, as of the last discovery.
     pub(super) fn listeners(&self, app: SocketAddr) -> Option<&Listeners> {
         self.listeners.get(&app)
+    }
+
+    /// Whether it was found out who accepts connections at an address; always where nobody asks.
+    pub(super) fn knows(&self, app: &Place) -> bool {
+        match app {
+            Place::Tcp(address) => self.listeners.contains_key(address),
+            Place::Unix(_) => true,
+        }
     }
 
     /// All members.

@@ -97,15 +97,6 @@ pub(super) enum Thread {
     Multiplexing,
 }
 
-/// What a process has open, as far as it matters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Open {
-    /// Its sockets.
-    pub(super) sockets: Vec<(Fd, Inode)>,
-    /// Its epoll sets.
-    pub(super) polls: Vec<Fd>,
-}
-
 /// The kernel.
 pub(super) trait Kernel {
     /// A handle of a process.
@@ -139,14 +130,12 @@ pub(super) trait Kernel {
     fn held(&mut self, process: &Self::Process, fd: Fd) -> Result<Option<Inode>, Trouble>;
     /// All its sockets.
     fn sockets(&mut self, process: &Self::Process) -> Result<Vec<(Fd, Inode)>, Trouble>;
-    /// All that it has open.
-    fn open_files(&mut self, process: &Self::Process) -> Result<Open, Trouble>;
+    /// Its epoll sets.
+    fn polls(&mut self, process: &Self::Process) -> Result<Vec<Fd>, Trouble>;
     /// Inodes of what one of its epoll sets waits for.
     fn polled(&mut self, process: &Self::Process, poll: Fd) -> Result<Vec<Inode>, Trouble>;
     /// Whether it may run greenlets that wait for this socket: it does not block, and their library is loaded.
     fn greenlets(&mut self, process: &Self::Process, socket: Fd) -> Result<bool, Trouble>;
-    /// Whether one of these sockets is the app's end of a connection to `app`, whoever made it.
-    fn any_connected(&mut self, app: &Place, among: &[Inode]) -> Result<bool, Trouble>;
     /// Its children, of all its threads.
     fn children(&mut self, process: &Self::Process) -> Result<Vec<Pid>, Trouble>;
     /// CPU time that its main thread has had.

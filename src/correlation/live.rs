@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use super::clock::BootTime;
 use super::in_flight::Nanos;
 use super::kernel::{
-    End, Fd, Inflow, Inode, Kernel, Listeners, Open, Pid, ProcessId, Socket, State, Thread, Trouble,
+    End, Fd, Inflow, Inode, Kernel, Listeners, Pid, ProcessId, Socket, State, Thread, Trouble,
 };
 use super::process::{self, Process, Syscall};
 use super::server::{Place, UnixSockets};
@@ -79,20 +79,6 @@ impl Live {
         };
         let found = self.listening(app).unwrap_or_default();
         found.iter().map(|listener| listener.uid).collect()
-    }
-
-    fn any_connected_to_port(&mut self, port: u16, among: &[Inode]) -> Result<bool, Trouble> {
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            // A machine without IPv6 has no such sockets.
-            let found = match self.diag.connected(family as u8, port) {
-                Err(_) if family == libc::AF_INET6 => continue,
-                found => found.map_err(trouble)?,
-            };
-            if found.iter().any(|answer| among.contains(&answer.inode)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     fn listening(&mut self, app: SocketAddr) -> Result<Vec<Answer>, Trouble> {
@@ -239,9 +225,10 @@ impl Kernel for Live {
         Ok(open.sockets)
     }
 
-    fn open_files(&mut self, handle: &Handle) -> Result<Open, Trouble> {
+    fn polls(&mut self, handle: &Handle) -> Result<Vec<Fd>, Trouble> {
         self.questions += 1;
-        handle.process.open_files().map_err(trouble)
+        let open = handle.process.open_files().map_err(trouble)?;
+        Ok(open.polls)
     }
 
     fn polled(&mut self, handle: &Handle, poll: Fd) -> Result<Vec<Inode>, Trouble> {
@@ -261,23 +248,6 @@ impl Kernel for Live {
                 let found = handle.process.has_greenlets().map_err(trouble)?;
                 handle.greenlets.set(Some((found, now)));
                 Ok(found)
-            }
-        }
-    }
-
-    fn any_connected(&mut self, app: &Place, among: &[Inode]) -> Result<bool, Trouble> {
-        self.questions += 1;
-        match app {
-            Place::Tcp(app) => self.any_connected_to_port(app.port(), among),
-            Place::Unix(path) => {
-                for inode in among {
-                    let name = self.diag.unix_name(*inode).map_err(trouble)?;
-                    // The same as the listener's; it may have been bound by another way to the same file.
-                    if name.is_some_and(|name| name.file_name() == path.file_name()) {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
             }
         }
     }

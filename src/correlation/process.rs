@@ -15,7 +15,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::kernel::{Fd, Inode, Open, Pid};
+use super::kernel::{Fd, Inode, Pid};
 pub(super) use clocks::{
     boottime, monotonic, realtime, sleep_precisely, take_short_turns, thread_cpu,
 };
@@ -42,6 +42,15 @@ pub(super) struct Process {
     descriptors: Option<OwnedFd>,
     /// `syscall` of the main thread: every reading at offset 0 is a fresh one.
     syscall: Option<OwnedFd>,
+}
+
+/// What a process has open, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Open {
+    /// Its sockets.
+    pub(super) sockets: Vec<(Fd, Inode)>,
+    /// Its epoll sets.
+    pub(super) polls: Vec<Fd>,
 }
 
 /// What `stat` says.

@@ -10,6 +10,8 @@
 //!
 //! * sockets are not passed between processes (SCM_RIGHTS) while both use them;
 //! * a process that sends a call *between* two requests does not read its answer *within* the second;
+//! * a process that takes up a request past hopspan while it works on one of hopspan's, and calls for it, is an event
+//!   loop to be known ([`alone`]): to list all connections to the app for each call costs a millisecond;
 //! * a child that inherited the caller's connection to hopspan, sent a call on it and was gone before this was looked up
 //!   did so for the request that its parent works on now. Children that are there are found ([`heirs`]), and what they
 //!   share is remembered; one that came and went between two looks leaves no trace.
@@ -24,14 +26,14 @@ mod last;
 mod requests;
 mod rules;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::family::Family;
 use super::in_flight::{ConnectionView, InFlight, Nanos};
 use super::inbound::{Accepted, Inbound};
-use super::kernel::{Fd, Inode, Kernel, ProcessId, Socket};
+use super::kernel::{Fd, Kernel, ProcessId, Socket};
 use super::server::Place;
 use super::unlinked::Unlinked;
 use caller::Known;
@@ -124,8 +126,6 @@ pub(super) struct Serial<K: Kernel> {
     /// Sockets that were seen to be shared, newest last: who has one now did not always have it alone.
     shared: VecDeque<u64>,
     strangers: HashMap<u64, (Unlinked, Nanos)>,
-    /// Sockets of callers that are no connections to the app, by inode.
-    elsewhere: HashSet<Inode>,
     #[cfg(test)]
     pub(super) off: Vec<Rule>,
 }
@@ -139,7 +139,6 @@ impl<K: Kernel> Default for Serial<K> {
             callers: HashMap::new(),
             shared: VecDeque::new(),
             strangers: HashMap::new(),
-            elsewhere: HashSet::new(),
             #[cfg(test)]
             off: Rule::off(),
         }

@@ -18,9 +18,6 @@ pub(super) const ESTABLISHED: u8 = 1;
 /// `TCP_LISTEN`.
 pub(super) const LISTEN: u8 = 10;
 
-/// All states but LISTEN, SYN_SENT, SYN_RECV, TIME_WAIT and NEW_SYN_RECV, as bits.
-const CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 11;
-
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// NLM_F_REQUEST.
 const REQUEST: u16 = 1;
@@ -130,16 +127,6 @@ impl Diag {
     /// All listeners of one family (AF_INET or AF_INET6).
     pub(super) fn listeners(&mut self, family: u8) -> io::Result<Vec<Answer>> {
         let question = self.question(DUMP, family, 1 << LISTEN);
-        self.send(&question)?;
-        let mut found = Vec::new();
-        self.receive(|message| parse(message).map(|a| found.push(a)), false)?;
-        Ok(found)
-    }
-
-    /// All sockets of one family that have this port and a peer, and that a process may hold.
-    pub(super) fn connected(&mut self, family: u8, port: u16) -> io::Result<Vec<Answer>> {
-        let mut question = self.question(DUMP, family, CONNECTED);
-        set(&mut question, 24, &port.to_be_bytes());
         self.send(&question)?;
         let mut found = Vec::new();
         self.receive(|message| parse(message).map(|a| found.push(a)), false)?;

@@ -65,16 +65,19 @@ class Plan:
         past = self.draw.random() < self.past
         before, after = self.some(4), self.some(2) if self.draw.random() < 0.2 else []
         if self.rung == "serial":
-            before, after = assumed(before, after, past)
+            before, after = assumed(before, after, past, self.past > 0)
         return (",".join(before) + (";" + ",".join(after) if after else ""), past)
 
 
-def assumed(before, after, past):
+def assumed(before, after, past, some_past):
     """Without what the serial proof cannot see and takes for granted (src/correlation/serial.rs): what was sent between
-    two requests of ours is not waited for within the second. A request that goes past hopspan is between them, too."""
+    two requests of ours is not waited for within the second. A request that goes past hopspan is between them, too; it is
+    not taken up within one of ours."""
     after = [act for act in after if act != "leave"]
     if past:
-        before = [act for act in before if act not in ("leave", "nested")]
+        before = [act for act in before if act != "leave"]
+    if some_past:
+        before = [act for act in before if act != "nested"]
         after = [act for act in after if act != "nested"]
     return before, after
 

@@ -77,6 +77,9 @@ impl<K: Kernel> Serial<K> {
         call: &Call,
         socket: &Socket,
     ) -> Result<ProcessId, Unlinked> {
+        if !self.apps.iter().all(|app| self.family.knows(app)) {
+            self.family.discover(kernel, &self.apps);
+        }
         let now = kernel.now();
         match self.strangers.get(&socket.cookie) {
             Some((reason, until)) if now < *until => return Err(*reason),

@@ -22,7 +22,7 @@ pub(in crate::correlation) enum Rule {
     OthersElsewhere,
     /// Where the caller is younger than another's request: both are living children of one process.
     Siblings,
-    /// It is no event loop, and holds no other connection to the app.
+    /// It is no event loop, and has no greenlets.
     Alone,
     /// At the end all of it still holds, for the same sockets.
     Still,

@@ -3,22 +3,14 @@
 //! The other end has no name that could be asked for, but for its inode: 0 until accept(2) and again after close(2), as
 //! with TCP. It does not list sockets: `/proc/net/unix` does.
 
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
-use super::{Diag, ESTABLISHED, HEAD, each_attribute, number, set};
+use super::{Diag, HEAD, each_attribute, number, set};
 
 /// nlmsghdr + unix_diag_req.
 const QUESTION: usize = HEAD + 24;
 /// `struct unix_diag_msg`.
 const MESSAGE: usize = 16;
-/// `UNIX_DIAG_NAME`, `UDIAG_SHOW_NAME`.
-const NAME: u16 = 0;
-const SHOW_NAME: u32 = 1;
-/// No cookie: any socket.
-const ANY: u64 = u64::MAX;
 /// `UNIX_DIAG_PEER`, `UNIX_DIAG_RQLEN`, `UNIX_DIAG_SHUTDOWN`.
 const PEER: u16 = 2;
 const LENGTHS: u16 = 4;
@@ -46,53 +38,24 @@ impl Diag {
         inode: u32,
         cookie: u64,
     ) -> io::Result<Option<UnixAnswer>> {
-        let mut found = None;
-        let note = |message: &[u8]| parse(message).map(|answer| found = Some(answer));
-        let there = self.ask_unix(inode, cookie, SHOW, note)?;
-        Ok(found.filter(|_| there))
-    }
-
-    /// The path that the connected unix socket with this inode has: of what was accepted, the listener's. `None` where it has none,
-    /// or is no unix socket.
-    pub(in crate::correlation) fn unix_name(&mut self, inode: u32) -> io::Result<Option<PathBuf>> {
-        let mut found = None;
-        let note = |message: &[u8]| {
-            let connected = number::<1>(message, 2) == Some([ESTABLISHED]);
-            each_attribute(message.get(MESSAGE..).unwrap_or_default(), |kind, value| {
-                let path = value.split(|byte| *byte == 0).next().unwrap_or_default();
-                if kind == NAME && connected && !path.is_empty() {
-                    found = Some(PathBuf::from(OsStr::from_bytes(path)));
-                }
-            });
-            Ok(())
-        };
-        self.ask_unix(inode, ANY, SHOW_NAME, note)?;
-        Ok(found)
-    }
-
-    /// Asks about one socket; `false` where it is gone, or another one has its inode's number.
-    fn ask_unix(
-        &mut self,
-        inode: u32,
-        cookie: u64,
-        show: u32,
-        note: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<bool> {
         let mut question: [u8; QUESTION] = self.head(0);
         set(&mut question, HEAD, &[libc::AF_UNIX as u8]);
         set(&mut question, HEAD + 4, &u32::MAX.to_ne_bytes());
         set(&mut question, HEAD + 8, &inode.to_ne_bytes());
-        set(&mut question, HEAD + 12, &show.to_ne_bytes());
+        set(&mut question, HEAD + 12, &SHOW.to_ne_bytes());
         // Two words, the lower one first.
         set(&mut question, HEAD + 16, &(cookie as u32).to_ne_bytes());
         let upper = (cookie >> 32) as u32;
         set(&mut question, HEAD + 20, &upper.to_ne_bytes());
         self.send(&question)?;
+        let mut found = None;
+        let note = |message: &[u8]| parse(message).map(|answer| found = Some(answer));
         match self.receive(note, true) {
+            // Gone, or another socket has its inode's number.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => {
-                Ok(false)
+                Ok(None)
             }
-            outcome => outcome.map(|()| true),
+            outcome => outcome.map(|()| found),
         }
     }
 

@@ -15,6 +15,8 @@ use hopspan::trace::{Context, TraceId};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::support::process::thread_cpu;
+
 /// Requests that between them do whatever a program might: acts of `prefork.py`.
 pub(crate) const EVERYTHING: [&str; 13] = [
     "burn,fresh",
@@ -48,6 +50,8 @@ pub(crate) struct Tally {
     pub(crate) rightly_none: u64,
     /// Microseconds that each answer took.
     pub(crate) micros: Vec<u64>,
+    /// Nanoseconds of CPU time that the asking thread spent meanwhile; of use where there is one thread only.
+    pub(crate) cpu: Vec<u64>,
 }
 
 impl Tally {
@@ -268,9 +272,11 @@ async fn accept(listener: TcpListener, correlator: Arc<Correlator>, tally: Arc<M
                             head: (length > 0).then_some(bytes),
                         }),
                 };
-                let started = Instant::now();
+                let (started, cpu) = (Instant::now(), thread_cpu());
                 let found = correlator.parent_of(call).await;
                 let micros = started.elapsed().as_micros() as u64;
+                let cpu = thread_cpu().saturating_sub(cpu);
+                tally.lock().unwrap().cpu.push(cpu);
                 let truth = line
                     .split(' ')
                     .nth(1)

@@ -108,6 +108,19 @@ async fn calls_of_no_thread_that_serves_are_left_alone() {
     assert_eq!(rows, 4);
 }
 
+/// On one thread, so that its CPU clock counts the look-up, and what else runs while it waits.
+#[tokio::test]
+#[ignore = "prints what a look-up costs, which says something in a release build only"]
+async fn cost() {
+    let Some(tally) = run("cost", &["threads"], 2, 100, &["burn,pooled"]).await else {
+        return;
+    };
+    let mut cpu = tally.cpu.clone();
+    cpu.sort_unstable();
+    let at = |share: usize| cpu[cpu.len() * share / 100] / 1000;
+    println!("cpu p50 {} p90 {} us", at(50), at(90));
+}
+
 #[tokio::test]
 async fn after_a_chunked_body_nobody_knows_where_the_next_call_begins() {
     if !allowed().await {

@@ -230,3 +230,14 @@ fn read(
         }
     })
 }
+
+/// CPU time of the calling thread, in nanoseconds.
+pub(crate) fn thread_cpu() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a live timespec that the call fills.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

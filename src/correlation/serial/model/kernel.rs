@@ -127,12 +127,8 @@ impl Kernel for Fake {
         Ok(sockets)
     }
 
-    fn open_files(&mut self, handle: &Handle) -> Result<Open, Trouble> {
-        let sockets = self.sockets(handle)?;
-        Ok(Open {
-            sockets,
-            polls: Vec::new(),
-        })
+    fn polls(&mut self, _handle: &Handle) -> Result<Vec<Fd>, Trouble> {
+        Ok(Vec::new())
     }
 
     fn polled(&mut self, _handle: &Handle, _poll: Fd) -> Result<Vec<Inode>, Trouble> {
@@ -141,13 +137,6 @@ impl Kernel for Fake {
 
     fn greenlets(&mut self, _handle: &Handle, _socket: Fd) -> Result<bool, Trouble> {
         Ok(false)
-    }
-
-    fn any_connected(&mut self, _app: &Place, among: &[Inode]) -> Result<bool, Trouble> {
-        let world = self.world();
-        let of_app = |socket: &&Sock| socket.app == app() && socket.accepted && socket.alive;
-        let mut connected = world.sockets.iter().filter(of_app);
-        Ok(connected.any(|socket| among.contains(&socket.inode)))
     }
 
     fn children(&mut self, handle: &Handle) -> Result<Vec<Pid>, Trouble> {

@@ -282,7 +282,10 @@ async fn stop(
                     .terminate(deadline.saturating_duration_since(Instant::now()))
                     .await,
             ),
-            None => None,
+            None => {
+                running.outlast_app(deadline).await;
+                None
+            }
         };
         (drained, ended, deadline)
     };

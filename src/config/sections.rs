@@ -129,6 +129,8 @@ pub struct Outbound {
     /// Where connections arrive that iptables or nftables redirects.
     #[serde(with = "one_or_many")]
     pub transparent: Vec<Address>,
+    /// Whether a stop waits for the app to be gone before calls are refused; absent: in Kubernetes only.
+    pub outlast_app: Option<bool>,
     /// Who may call, besides programs on this host.
     #[serde(with = "network")]
     pub clients: Vec<IpNet>,
@@ -147,6 +149,7 @@ impl Default for Outbound {
         Outbound {
             listen: Address::tcp("127.0.0.1", 8081),
             transparent: Vec::new(),
+            outlast_app: None,
             clients: Vec::new(),
             allow: Vec::new(),
             deny: Vec::new(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +18,7 @@ use crate::hop::Hop;
 use crate::proxy::listener::{self, Listener};
 use crate::proxy::server::{Handler, ServeOptions};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Direction;
 
 /// A serving sidecar.
 pub struct Running {
@@ -139,6 +141,35 @@ impl Running {
         drained && tunnels
     }
 
+    /// Between the halves, beside an app that stops, too: outbound serves it until its sockets are gone, or `deadline`.
+    /// Returns at once where the app is to go on without hopspan.
+    pub async fn outlast_app(&self, deadline: Instant) {
+        let wanted = self.state.reloader.config_in_use().outbound.outlast_app;
+        // Set in every pod: there, whoever stops hopspan stops the app.
+        let in_pod = || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        if !wanted.unwrap_or_else(in_pod) {
+            return;
+        }
+        let apps = self.apps();
+        let gone = async {
+            while self.calls() > 0 || any_listens(&apps).await {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout_at(deadline, gone).await.is_err() {
+            tracing::warn!("the app was still there at the end of timeouts.drain");
+        }
+    }
+
+    /// Connections of the app to outbound.
+    fn calls(&self) -> i64 {
+        let open = |direction| {
+            let connections = &self.hop.metrics.connections;
+            connections.get_or_create(&Direction { direction }).get()
+        };
+        open("outbound") + open("transparent")
+    }
+
     /// Second half: outbound ends, what is left is cut, spans are flushed.
     pub async fn finish(self, drained: bool, deadline: Instant) -> Stopped {
         let mut outbound = self.outbound.drain(deadline).await;
@@ -170,9 +201,34 @@ impl Running {
     pub async fn stop(self, patience: Duration) -> Stopped {
         let deadline = Instant::now() + patience;
         let drained = self.drain_inbound(deadline).await;
+        self.outlast_app(deadline).await;
         self.finish(drained, deadline).await
     }
 }
+
+/// Whether the app can be connected to at one of its addresses. The connection is closed at once: a server that stops takes
+/// no notice of it.
+async fn any_listens(apps: &[Address]) -> bool {
+    for app in apps {
+        let connected = async {
+            match app {
+                Address::Tcp { host, port } => {
+                    let connecting = TcpStream::connect((&**host, *port));
+                    connecting.await.map(drop)
+                }
+                Address::Unix(path) => UnixStream::connect(path).await.map(drop),
+            }
+        };
+        // Silence is no refusal: a server may be busy.
+        if !matches!(tokio::time::timeout(LOOK, connected).await, Ok(Err(_))) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Between two looks at whether the app is still there.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How long cut connections get to end their spans.
 const CUT: Duration = Duration::from_millis(500);

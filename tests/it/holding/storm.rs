@@ -119,13 +119,17 @@ async fn a_stop_at_any_instant_fails_no_request_that_was_taken() {
             hopspan.process.output()
         );
         slowest = slowest.max(begun.elapsed());
-        // The kernel takes connections until the moment in which a listener closes: one that nobody has accepted by
-        // then is reset, and nothing was sent on it (Linux has no way to end that earlier; a restart by systemd, which
-        // holds the socket, loses none).
+        // The kernel takes connections until the moment in which a listener closes: what nobody has accepted by then is
+        // reset, with its first request if that was sent (Linux has no way to end that earlier; under socket activation
+        // the socket stays). Clients come back here all the time; those that were answered before are never among them.
         let all = tally.failures.len();
+        let lost = [
+            "connect: Connection reset",
+            "closed without an answer: \"\"",
+        ];
         tally
             .failures
-            .retain(|why| !why.starts_with("connect: Connection reset"));
+            .retain(|why| !lost.iter().any(|start| why.starts_with(start)));
         unaccepted += all - tally.failures.len();
         tally.assert_all_good(1);
         good += tally.good;
@@ -133,6 +137,7 @@ async fn a_stop_at_any_instant_fails_no_request_that_was_taken() {
     println!(
         "{rounds} stops: {good} requests, 0 failed, {unaccepted} connections not accepted; slowest {slowest:?}"
     );
+    assert!(unaccepted <= 4 + rounds / 5, "{unaccepted}");
     assert!(slowest < Duration::from_secs(20), "{slowest:?}");
 }
 

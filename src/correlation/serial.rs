@@ -9,6 +9,8 @@
 //! What is assumed and cannot be seen from here:
 //!
 //! * sockets are not passed between processes (SCM_RIGHTS) while both use them;
+//! * where other threads than the main one serve requests, the main one makes no calls. Two requests at once show such a
+//!   process, a single one does not; where the thread rung works, it knows, and has the last word;
 //! * a process that sends a call *between* two requests does not read its answer *within* the second;
 //! * a process that takes up a request past hopspan while it works on one of hopspan's, and calls for it, is an event
 //!   loop to be known ([`alone`]): to list all connections to the app for each call costs a millisecond;

@@ -2,8 +2,8 @@
 //
 // Which thread reads a request, and which then sends a call: noted in the kernel, for src/correlation/thread.rs.
 //
-// Two BTF tracepoints (Linux 6.3): sock_recv_length and sock_send_length fire after every receive and send of every
-// socket. What is not of hopspan's network namespace, or neither a connection to the app nor one of its calls, is left
+// BTF tracepoints: sock_recv_length and sock_send_length (Linux 6.3) fire after every receive and send of every socket,
+// sched_process_fork in a thread that made another thread or process. What is not of hopspan's network namespace, or neither a connection to the app nor one of its calls, is left
 // after a few loads. Kernel structures are read only, through CO-RE; no user memory and no payload is ever looked at.
 // Nothing is decided here: whether a call is joined is decide.rs's matter. What speaks against it is a flag.
 //
@@ -74,6 +74,8 @@ struct io_uring_task;
 struct task_struct {
 	struct task_struct *group_leader;
 	__u64 start_boottime;
+	int pid;
+	int tgid;
 	struct io_uring_task *io_uring;
 } KERNEL;
 
@@ -102,6 +104,7 @@ volatile const __u64 PIDNS_INO = 0;
 #define FORGOTTEN 4096    // what was known of the request was evicted
 #define NONBLOCKING 8192  // the request's socket does not block: says nothing alone
 #define ANSWERED 16384    // the call has been answered, at least in part: the next bytes begin another one
+#define FORKED 32768      // it made a process since it began to read this request: that one may answer in its stead
 
 #define OF_THREAD (SEVERAL | HANDS_OVER)
 
@@ -549,6 +552,21 @@ int on_send(__u64 *arguments)
 		request_answered(sk, length);
 	else if (what == CALLS)
 		call_sent(sk, length);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int on_fork(__u64 *arguments)
+{
+	struct task_struct *child = (struct task_struct *)arguments[1];
+	struct thread *thread;
+
+	// A thread of the same process: a hand-over to it shows when it answers.
+	if (!child || child->pid != child->tgid)
+		return 0;
+	thread = this_thread();
+	if (thread)
+		thread->flags |= FORKED;
 	return 0;
 }
 

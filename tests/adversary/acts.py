@@ -14,9 +14,10 @@ import threading
 import time
 from collections import namedtuple
 
-#: number: of the request, 0 for none. token: bytes or None. connection: the request's socket, or None.
-Cause = namedtuple("Cause", "number token connection")
-NOBODY = Cause(0, None, None)
+#: number: of the request, 0 for none. token: bytes or None. connection: the request's socket, or None. heirs: the children
+#: that answer in its worker's stead.
+Cause = namedtuple("Cause", "number token connection heirs")
+NOBODY = Cause(0, None, None, None)
 PATIENCE = 1.0  # seconds that an answer is waited for: another process may have read it
 
 
@@ -222,11 +223,13 @@ def forged(worker, cause):
 
 
 def child(worker, cause):
-    """A forked child calls, while its parent goes on; it holds all that the parent held."""
+    """A forked child calls, while its parent goes on; it holds all that the parent held. It stays until its call has been
+    looked up, which the serial proof takes for granted (src/correlation/serial.rs)."""
     if worker.fork():
         fresh(worker, cause, "child")
         pause()
         kept(worker, cause, "child")
+        time.sleep(PATIENCE)
         os._exit(0)
 
 
@@ -245,6 +248,7 @@ def daemon(worker, cause):
             for _ in range(2):
                 pause()
                 kept(worker, cause, "daemon")
+            time.sleep(PATIENCE)  # as child does
         os._exit(0)
 
 
@@ -256,7 +260,7 @@ def child_answers(worker, cause):
         fresh(worker, cause, "child_answers")
         worker.respond(cause)
         os._exit(0)
-    worker.responded = True
+    cause.heirs.append("child")
 
 
 def child_works(worker, cause):
@@ -265,6 +269,7 @@ def child_works(worker, cause):
         if cause.connection is not None:
             cause.connection.close()
         worker.work(requests=random.randrange(1, 6))
+        time.sleep(PATIENCE)  # as child does
         os._exit(0)
 
 

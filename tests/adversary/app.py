@@ -141,14 +141,13 @@ class Worker:
             fields = dict(field.lower().split(b": ", 1) for field in fields if field)
             token = dict(field.split(b": ", 1) for field in head.split(b"\r\n")[1:] if field).get(b"hopspan-token")
             head = None
-            cause = Cause(int(fields.get(b"number", 0)), token, connection)
+            cause = Cause(int(fields.get(b"number", 0)), token, connection, [])
             before, _, after = line.split(b" ")[1].decode().strip("/").partition(";")
-            self.responded = False
             self.act(before, cause)
-            if not self.responded:
+            if not cause.heirs:
                 self.respond(cause)
             self.act(after, cause)
-            if "keep" not in self.flags or self.responded or not select.select([connection], [], [], KEPT)[0]:
+            if "keep" not in self.flags or cause.heirs or not select.select([connection], [], [], KEPT)[0]:
                 break
         try:
             connection.close()

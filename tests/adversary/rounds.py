@@ -46,6 +46,9 @@ class Plan:
         self.flags = [flag for flag in TEMPERS if draw.random() < odds.get(flag, 0.3)]
         if "threads" in self.flags:
             self.flags = [flag for flag in self.flags if flag not in ("multiplex", "loop")]
+        if rung == "serial" and "threads" in self.flags:
+            # Taken for granted by it (src/correlation/serial.rs): where other threads serve, the main one calls for nobody.
+            self.flags = [flag for flag in self.flags if flag != "idle"]
         self.past = 0.1 if draw.random() < 0.3 else 0.0
         chosen = dict(PLAIN)
         for act in draw.sample(RUDE, draw.randint(0, 4)):
@@ -66,6 +69,8 @@ class Plan:
         before, after = self.some(4), self.some(2) if self.draw.random() < 0.2 else []
         if self.rung == "serial":
             before, after = assumed(before, after, past, self.past > 0)
+        elif self.rung == "thread" and "unix" in self.flags and self.past:
+            before, after = without("nested", before, after)
         return (",".join(before) + (";" + ",".join(after) if after else ""), past)
 
 
@@ -76,10 +81,12 @@ def assumed(before, after, past, some_past):
     after = [act for act in after if act != "leave"]
     if past:
         before = [act for act in before if act != "leave"]
-    if some_past:
-        before = [act for act in before if act != "nested"]
-        after = [act for act in after if act != "nested"]
-    return before, after
+    return without("nested", before, after) if some_past else (before, after)
+
+
+def without(name, *acts):
+    """The thread proof sees requests past hopspan on TCP, not on a unix socket (src/correlation/thread/decide.rs)."""
+    return tuple([act for act in some if act != name] for some in acts)
 
 
 def ports(count):

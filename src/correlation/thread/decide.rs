@@ -4,7 +4,8 @@
 //! an answer had been written and no other thread had touched either; and where nothing shows that the thread serves
 //! several requests at once. What is assumed and cannot be seen from here: a thread that serves several requests by
 //! turns keeps their sockets in an epoll set, or reads a second one while the first waits; and a thread that hands a
-//! request over makes no call of its own before the other thread answers.
+//! request over to another, that is no child made meanwhile, makes no call of its own before the other answers. On a
+//! unix socket only hopspan's connections are seen: a request past hopspan is not taken up within one of hopspan's.
 
 use super::record::{Record, flags};
 use crate::correlation::CallBytes;
@@ -51,7 +52,7 @@ impl Refusal {
 }
 
 /// What refuses, the most telling first, by its name for the test program, which can turn it off.
-const OBJECTIONS: [(&str, u32, Refusal); 10] = {
+const OBJECTIONS: [(&str, u32, Refusal); 11] = {
     const fn sure(reason: Unlinked) -> Refusal {
         Refusal {
             reason,
@@ -83,6 +84,8 @@ const OBJECTIONS: [(&str, u32, Refusal); 10] = {
         ),
         ("Taken", flags::TAKEN, sure(Unlinked::NoInbound)),
         ("Closed", flags::CLOSED, sure(Unlinked::NoInbound)),
+        // A child may have taken the request over; other proofs see who holds its connection.
+        ("Forked", flags::FORKED, unsure(Unlinked::HandedOver)),
         ("Forgotten", flags::FORGOTTEN, unsure(Unlinked::Forgotten)),
         // The call was answered, so what is asked about is not it.
         ("Answered", flags::ANSWERED, unsure(Unlinked::BytesDiffer)),

@@ -18,9 +18,10 @@ use crate::correlation::availability::Obstacle;
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../thread.bpf.o");
 
 /// Program, and the tracepoint that it is for.
-const PROGRAMS: [(&str, &str); 2] = [
+const PROGRAMS: [(&str, &str); 3] = [
     ("on_receive", "sock_recv_length"),
     ("on_send", "sock_send_length"),
+    ("on_fork", "sched_process_fork"),
 ];
 
 /// What a port is for, as in `thread.bpf.c`.
@@ -243,6 +244,6 @@ mod tests {
             }
             rows += 1;
         }
-        assert_eq!(rows, 2);
+        assert_eq!(rows, 3);
     }
 }

@@ -38,6 +38,8 @@ pub(super) mod flags {
     pub(in super::super) const NONBLOCKING: u32 = 8192;
     /// The call has been answered, at least in part.
     pub(in super::super) const ANSWERED: u32 = 16384;
+    /// The thread has made a process since it began to read this request.
+    pub(in super::super) const FORKED: u32 = 32768;
 }
 
 /// AF_UNIX, the family of such a connection.

@@ -91,6 +91,7 @@ fn every_objection_refuses_alone_and_with_others() {
         (flags::SPLIT_CALL, Unlinked::SplitCall, true),
         (flags::TAKEN, Unlinked::NoInbound, true),
         (flags::CLOSED, Unlinked::NoInbound, true),
+        (flags::FORKED, Unlinked::HandedOver, false),
         (flags::FORGOTTEN, Unlinked::Forgotten, false),
         (flags::ANSWERED, Unlinked::BytesDiffer, false),
     ] {
@@ -107,7 +108,7 @@ fn every_objection_refuses_alone_and_with_others() {
         assert!(matches!(decide(&all, BYTES), Verdict::Refused(_)));
         rows += 1;
     }
-    assert_eq!(rows, 14);
+    assert_eq!(rows, 15);
 }
 
 #[test]

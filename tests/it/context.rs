@@ -232,6 +232,11 @@ async fn tracestate_and_baggage_pass_verbatim() {
         }
     }
     assert_eq!(rows.len(), 8);
+    // As much baggage as one may count on being carried is more than other fields may have.
+    let most = format!("a={}", "b".repeat(8190));
+    let lines = format!("{valid}baggage: {most}\r\n");
+    let asked = stage.inbound(&lines).await;
+    assert_eq!(asked.header("baggage"), Some(&*most));
     // More baggage than one may count on being carried (W3C Baggage 3.3.2): not brought in, but the app's own is its own.
     let large = format!("a={}", "b".repeat(9000));
     let lines = format!("{valid}baggage: {large}\r\n");

@@ -14,6 +14,8 @@
 //! * a process that sends a call *between* two requests does not read its answer *within* the second;
 //! * a process that takes up a request past hopspan while it works on one of hopspan's, and calls for it, is an event
 //!   loop to be known ([`alone`]): to list all connections to the app for each call costs a millisecond;
+//! * a process that takes up one of hopspan's requests within another, makes no call for the inner one after it has
+//!   answered that: if nothing was looked up meanwhile, nothing tells that it served two;
 //! * a child that inherited the caller's connection to hopspan, sent a call on it and was gone before this was looked up
 //!   did so for the request that its parent works on now. Children that are there are found ([`heirs`]), and what they
 //!   share is remembered; one that came and went between two looks leaves no trace.

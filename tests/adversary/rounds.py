@@ -69,6 +69,7 @@ class Plan:
         before, after = self.some(4), self.some(2) if self.draw.random() < 0.2 else []
         if self.rung == "serial":
             before, after = assumed(before, after, past, self.past > 0)
+            after = after if "nested" not in self.acts else []
         elif self.rung == "thread" and "unix" in self.flags and self.past:
             before, after = without("nested", before, after)
         return (",".join(before) + (";" + ",".join(after) if after else ""), past)
@@ -77,7 +78,8 @@ class Plan:
 def assumed(before, after, past, some_past):
     """Without what the serial proof cannot see and takes for granted (src/correlation/serial.rs): what was sent between
     two requests of ours is not waited for within the second. A request that goes past hopspan is between them, too; it is
-    not taken up within one of ours."""
+    not taken up within one of ours. And where requests are taken up within others, no call is made for an inner one that
+    has been answered."""
     after = [act for act in after if act != "leave"]
     if past:
         before = [act for act in before if act != "leave"]

@@ -181,13 +181,15 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.look_at_due();
-            // A thread's CPU clock counts all that it did, the waiting excluded.
-            self.cost
-                .cpu
-                .store(process::thread_cpu(), Ordering::Relaxed);
-            let questions = self.live.questions();
-            self.cost.questions.store(questions, Ordering::Relaxed);
+            self.note_cost();
         }
+    }
+
+    fn note_cost(&self) {
+        // A thread's CPU clock counts all that it did, the waiting excluded.
+        let (cpu, questions) = (process::thread_cpu(), self.live.questions());
+        self.cost.cpu.store(cpu, Ordering::Relaxed);
+        self.cost.questions.store(questions, Ordering::Relaxed);
     }
 
     fn note_time(&mut self) {
@@ -208,6 +210,8 @@ impl Worker {
             }
             match self.look(&mut job) {
                 Some(answer) => {
+                    // Before the answer: who has it finds in the figures what it cost.
+                    self.note_cost();
                     // Nobody waits any more: nothing is lost.
                     let _ = job.answer.send(answer);
                 }

@@ -14,17 +14,18 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::server::{Connection, Handler};
 use crate::telemetry::Metrics;
 
-/// What the servers ask of the sidecar. Answers must not block, but for [`Subject::correlation`].
+/// What the servers ask of the sidecar. Answers must not block, but for those that say so: they are asked on a thread that
+/// may.
 pub trait Subject: Send + Sync + 'static {
     /// Whether new requests should be sent here; the reason if not.
     fn ready(&self) -> Result<(), String>;
     /// The config in use as JSON, secrets masked.
     fn config(&self) -> String;
-    /// The state of joining as JSON. Reads `/proc`, so it is asked on a thread that may block.
+    /// The state of joining as JSON. Reads `/proc`, so it blocks.
     fn correlation(&self) -> String;
     /// Where spans go and what became of them, as JSON.
     fn export(&self) -> String;
-    /// Reloads the config file: JSON on success, the errors as text otherwise.
+    /// Reloads the config file: JSON on success, the errors as text otherwise. Blocks for the reading and compiling.
     fn reload(&self) -> Result<String, String>;
     /// Stops being ready; requests are still served.
     fn drain(&self);
@@ -63,6 +64,12 @@ impl Desk {
         asked.unwrap_or_default()
     }
 
+    async fn reload(&self) -> Result<String, String> {
+        let subject = self.subject.clone();
+        let reloaded = tokio::task::spawn_blocking(move || subject.reload()).await;
+        reloaded.unwrap_or_else(|_| Err("the reload failed; this is a bug in hopspan\n".to_owned()))
+    }
+
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
         let from_a_page = request.headers().contains_key(header::ORIGIN);
         if self.door == Door::Admin && (from_a_page || !host_is_local(request)) {
@@ -88,7 +95,7 @@ impl Desk {
             ("/correlation", _) => typed(StatusCode::OK, JSON, self.correlation().await),
             ("/export", _) => typed(StatusCode::OK, JSON, self.subject.export()),
             ("/reload" | "/drain", true) => allow("POST"),
-            ("/reload", _) if request.method() == Method::POST => match self.subject.reload() {
+            ("/reload", _) if request.method() == Method::POST => match self.reload().await {
                 Ok(report) => typed(StatusCode::OK, JSON, report),
                 Err(errors) => text(StatusCode::UNPROCESSABLE_ENTITY, &errors),
             },

@@ -243,7 +243,7 @@ async fn until_stopped(
                 return Some(code.into());
             }
             signal = signals.next() => match signal {
-                Signal::Hangup => running.reload(),
+                Signal::Hangup => running.reload().await,
                 signal if signal.stops() => {
                     tracing::info!(signal = signal.name(), "stopping");
                     return None;

@@ -124,9 +124,10 @@ impl Running {
     }
 
     /// Reloads the config file now (SIGHUP).
-    pub fn reload(&self) {
+    pub async fn reload(&self) {
+        let state = self.state.clone();
         // Outcome and errors are logged and kept for `/config` by the reloader.
-        let _ = self.state.reloader.reload();
+        let _ = tokio::task::spawn_blocking(move || state.reloader.reload()).await;
     }
 
     /// First half of a stop: not ready, inbound accepts no more and drains. Outbound still serves the app.

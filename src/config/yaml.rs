@@ -16,6 +16,9 @@ use super::tree::{Kind, Node};
 /// Nesting that a config may have; far above what its keys need, far below what would hurt the stack.
 const MAX_DEPTH: usize = 64;
 
+/// What aliases may add to a config, in parser's events: about one for each node.
+const MAX_BY_ALIASES: usize = 100_000;
+
 /// Largest config file in bytes; a Kubernetes ConfigMap ends at 1 MiB.
 pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
 
@@ -49,6 +52,7 @@ fn options() -> Options {
     options.strict_booleans = true;
     options.with_snippet = false;
     options.duplicate_keys = DuplicateKeyPolicy::LastWins; // the tree reports them itself, all at once
+    options.alias_limits.max_total_replayed_events = MAX_BY_ALIASES;
     if let Some(budget) = &mut options.budget {
         budget.max_depth = MAX_DEPTH;
     }

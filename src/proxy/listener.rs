@@ -109,6 +109,7 @@ pub async fn serve<H: Handler>(
     while let Some(Ok(accepted)) = listener.accept_queued() {
         server.admit(accepted);
     }
+    listener.close();
 }
 
 /// The connection was gone before it was accepted: no reason to pause.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,6 +75,8 @@ pub struct Listener {
     kind: Kind,
     /// Of a unix socket that we bound ourselves.
     file: Option<SocketFile>,
+    /// Whether it is another process's as well.
+    inherited: bool,
 }
 
 #[derive(Debug)]
@@ -143,7 +145,11 @@ impl Listener {
             (_, Some(local), _) => Kind::Tcp(TcpListener::from_std(socket.into())?, local),
             _ => return Err(io::Error::other("its address family is not known here")),
         };
-        Ok(Listener { kind, file: None })
+        Ok(Listener {
+            kind,
+            file: None,
+            inherited: true,
+        })
     }
 
     /// Asks for receive times; whether they are there now.
@@ -194,6 +200,18 @@ impl Listener {
     pub(super) fn hide(&mut self) {
         self.file = None;
     }
+
+    /// Nobody is accepted any more, at once, though a process that was forked a moment ago may still hold a copy: what the
+    /// kernel accepted for that one, nobody would serve. A socket that was passed on stays as it is.
+    pub(super) fn close(self) {
+        if !self.inherited {
+            // It fails only where it listens no more.
+            let _ = match &self.kind {
+                Kind::Tcp(listener, _) => SockRef::from(listener).shutdown(Shutdown::Both),
+                Kind::Unix(listener, _) => SockRef::from(listener).shutdown(Shutdown::Both),
+            };
+        }
+    }
 }
 
 fn by_tcp(stream: TcpStream, peer: SocketAddr, listens: SocketAddr) -> Accepted {
@@ -236,6 +254,7 @@ pub async fn bind(address: &Address, mode: u32) -> Result<Listener, BindError> {
             return Ok(Listener {
                 kind: Kind::Unix(listener, path.clone()),
                 file: Some(file),
+                inherited: false,
             });
         }
     };
@@ -284,5 +303,28 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     Ok(Listener {
         kind: Kind::Tcp(listener, local),
         file: None,
+        inherited: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_that_another_process_holds_accepts_nobody_unless_the_socket_was_passed_on() {
+        for inherited in [false, true] {
+            let mut listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+            listener.inherited = inherited;
+            let address = listener.tcp_address().unwrap();
+            let copy = match &listener.kind {
+                Kind::Tcp(listener, _) => SockRef::from(listener).try_clone().unwrap(),
+                Kind::Unix(..) => unreachable!(),
+            };
+            listener.close();
+            let connected = TcpStream::connect(address).await;
+            assert_eq!(connected.is_ok(), inherited, "{connected:?}");
+            drop(copy);
+        }
+    }
 }

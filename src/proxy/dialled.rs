@@ -107,8 +107,11 @@ mod tests {
         assert!(!dialled.made(to, from));
         let other = TcpStream::connect(to).await.unwrap();
         assert!(!dialled.made(other.local_addr().unwrap(), to));
-        drop(listener);
-        let refused = dialled.connect(to).await.unwrap_err();
+        // Bound, and not listening.
+        let closed = tokio::net::TcpSocket::new_v4().unwrap();
+        closed.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let nobody = closed.local_addr().unwrap();
+        let refused = dialled.connect(nobody).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 

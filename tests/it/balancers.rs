@@ -107,29 +107,29 @@ async fn trust_is_the_client_s_and_not_the_balancer_s() {
 #[tokio::test]
 async fn without_a_header_a_balancer_is_not_served() {
     let app = app::service("hi").await;
-    let hopspan = behind_one(&app)
-        .set("timeouts.header", json!("200ms"))
-        .run()
-        .await;
+    let patient = behind_one(&app);
+    // In a hurry only with those that are too slow: this test may be, too.
+    let hasty = patient.clone().set("timeouts.header", json!("200ms"));
+    let (patient, hasty) = (patient.run().await, hasty.run().await);
     let wrong = [
         GET.to_owned(),
         format!("PROXY TCP4 1 2 3 4\r\n{GET}"),
         "PROXY TCP4 1".to_owned(),
     ];
     for bytes in &wrong {
-        let mut peer = raw::connect(hopspan.inbound).await;
+        let mut peer = raw::connect(patient.inbound).await;
         peer.write(bytes).await;
         peer.half_close().await;
         assert!(peer.rest().await.is_empty(), "{bytes}");
     }
-    refused(&hopspan, "proxy_protocol", 3.0).await;
+    refused(&patient, "proxy_protocol", 3.0).await;
     // Begun, and not ended in time.
-    let mut slow = raw::connect(hopspan.inbound).await;
+    let mut slow = raw::connect(hasty.inbound).await;
     slow.write("PROXY ").await;
     assert!(slow.rest().await.is_empty());
-    let mut silent = raw::connect(hopspan.inbound).await;
+    let mut silent = raw::connect(hasty.inbound).await;
     assert!(silent.rest().await.is_empty());
-    refused(&hopspan, "slow_head", 2.0).await;
+    refused(&hasty, "slow_head", 2.0).await;
     assert_eq!(app.received.len(), 0);
 }
 

@@ -7,15 +7,15 @@ use serde_json::json;
 use crate::support::app;
 use crate::support::collector::{self, Collector, Mode};
 use crate::support::sidecar::{self, Sidecar, sum};
-use crate::support::{client, load};
+use crate::support::{client, load, within};
 
-async fn stage(collector: &Collector, queue: usize) -> (app::App, Sidecar) {
+async fn stage(collector: &Collector, queue: usize, timeout: &str) -> (app::App, Sidecar) {
     let app = app::service("ok").await;
     let hopspan = sidecar::to(app.address)
         .collector(collector)
         .set("export.queue_spans", json!(queue))
         .set("export.max_batch", json!(64))
-        .set("export.timeout", json!("300ms"))
+        .set("export.timeout", json!(timeout))
         .run()
         .await;
     (app, hopspan)
@@ -24,7 +24,6 @@ async fn stage(collector: &Collector, queue: usize) -> (app::App, Sidecar) {
 /// Spans made == delivered or dropped + waiting + being sent. Counters are read one after the other while spans move on,
 /// so the sum may need a moment; it must come out exactly.
 async fn assert_ledger(hopspan: &Sidecar) {
-    let mut last = String::new();
     let balanced = async {
         loop {
             let text = hopspan.metrics().await;
@@ -35,12 +34,11 @@ async fn assert_ledger(hopspan: &Sidecar) {
             if (made - outcomes - waiting - sending).abs() < 0.5 {
                 return;
             }
-            last = format!("made {made}, ended {outcomes}, waiting {waiting}, sending {sending}");
+            println!("made {made}, ended {outcomes}, waiting {waiting}, sending {sending}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let balanced = tokio::time::timeout(Duration::from_secs(10), balanced).await;
-    assert!(balanced.is_ok(), "{last}\n{}", hopspan.metrics().await);
+    within("the ledger to balance", balanced).await;
 }
 
 #[tokio::test]
@@ -54,7 +52,7 @@ async fn no_fault_of_the_collector_reaches_a_client() {
             Mode::Partial(1),
         ] {
             let collector = protocol();
-            let (_app, hopspan) = stage(&collector, 256).await;
+            let (_app, hopspan) = stage(&collector, 256, "300ms").await;
             collector.set(mode.clone());
             let load = load::gets(4, hopspan.inbound, "/");
             collector.exports.at_least(1).await;
@@ -73,7 +71,7 @@ async fn no_fault_of_the_collector_reaches_a_client() {
 #[tokio::test]
 async fn killing_the_collector_under_load_changes_no_response() {
     let mut collector = collector::grpc();
-    let (_app, hopspan) = stage(&collector, 512).await;
+    let (_app, hopspan) = stage(&collector, 512, "60s").await;
     let load = load::gets(4, hopspan.inbound, "/");
     collector.spans(500).await;
     collector.stop();
@@ -84,12 +82,9 @@ async fn killing_the_collector_under_load_changes_no_response() {
     collector.spans(delivered + 100).await;
     let tally = load.finish().await;
     tally.assert_all_good(3200);
-    // An export that is waited for would show as its timeout; the rest is this machine's noise.
-    assert!(
-        tally.quantile(0.99) < Duration::from_millis(250),
-        "{:?}",
-        tally.quantile(0.99)
-    );
+    // An export that is waited for would show as its timeout; all else is this machine's noise.
+    let slowest = tally.quantile(1.0);
+    assert!(slowest < Duration::from_secs(30), "{slowest:?}");
     hopspan.until("hopspan_export_queue_spans", 0.0).await;
     assert_ledger(&hopspan).await;
 }
@@ -98,7 +93,7 @@ async fn killing_the_collector_under_load_changes_no_response() {
 async fn a_collector_that_is_down_at_the_start_gets_the_spans_that_wait() {
     let mut collector = collector::http();
     collector.stop();
-    let (_app, hopspan) = stage(&collector, 256).await;
+    let (_app, hopspan) = stage(&collector, 256, "300ms").await;
     for _ in 0..20 {
         assert_eq!(client::get(hopspan.inbound, "/").send().await.status, 200);
     }

@@ -2,8 +2,6 @@
 //! that a test cannot make (kernels, Yama) are made up in `src/doctor/checks/tests.rs`; those that need other users,
 //! capabilities and namespaces are in `tests/real`.
 
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
 
 use crate::support::{binary, process::Process, python, schema};
@@ -20,24 +18,19 @@ struct Told {
     report: Value,
 }
 
-/// Runs it, with an environment. It is whole, quick, and as its schema says.
+/// Runs it, with an environment. It is whole, ends (its limits come to less than 2 s by `src/doctor/gather.rs`, which does
+/// not build otherwise), and as its schema says.
 async fn doctor(args: &[&str], env: &[(&str, &str)]) -> Told {
     let mut command = binary::command(["doctor", "-o", "json"].iter().chain(args).copied());
     command.envs(env.iter().copied());
-    let began = Instant::now();
     let process = Process::start(command);
     let code = process.exit().await;
-    let took = began.elapsed();
     let stdout = process.stdout();
     let report = serde_json::from_str(&stdout)
         .unwrap_or_else(|error| panic!("{error}: {stdout}{}", process.stderr()));
     let file = python::root().join("config/doctor.schema.json");
     let schema = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(schema::faults(&schema, &report), [""; 0], "{report:#}");
-    if !args.contains(&"--wait") {
-        // Its own limits come to less than 2 s; machines that run tests are busy.
-        assert!(took < Duration::from_secs(6), "it took {took:?}");
-    }
     Told { code, report }
 }
 

@@ -213,7 +213,7 @@ async fn a_cut_ends_streams_and_their_spans_are_told() {
 async fn an_idle_connection_is_told_to_go() {
     let app = app::service("ok").await;
     let hopspan = sidecar::to(app.address)
-        .set("timeouts.idle", json!("300ms"))
+        .set("timeouts.idle", json!("1500ms"))
         .run()
         .await;
     let mut frames = h2::frames(hopspan.inbound).await;
@@ -227,11 +227,11 @@ async fn an_idle_connection_is_told_to_go() {
 #[tokio::test]
 async fn a_preface_may_come_in_pieces_but_not_for_ever() {
     let app = app::service("ok").await;
-    let hopspan = sidecar::to(app.address)
-        .set("timeouts.header", json!("500ms"))
-        .run()
-        .await;
-    let mut peer = raw::connect(hopspan.inbound).await;
+    let patient = sidecar::to(app.address);
+    // In a hurry only with the one that is too slow: this test may be, too.
+    let hasty = patient.clone().set("timeouts.header", json!("300ms"));
+    let (patient, hasty) = (patient.run().await, hasty.run().await);
+    let mut peer = raw::connect(patient.inbound).await;
     for piece in h2::PREFACE.chunks(5) {
         peer.write(piece).await;
         tokio::task::yield_now().await;
@@ -240,11 +240,11 @@ async fn a_preface_may_come_in_pieces_but_not_for_ever() {
     frames.send(h2::SETTINGS, 0, 0, &[]).await;
     frames.headers(1, h2::WHOLE, &h2::get("/")).await;
     frames.expect(h2::HEADERS, "an answer").await;
-    let mut slow = raw::connect(hopspan.inbound).await;
+    let mut slow = raw::connect(hasty.inbound).await;
     slow.write("PRI * HTTP/2").await;
     slow.closed().await;
     let counted = "hopspan_client_protocol_errors_total{reason=\"slow_head\"} 1";
-    assert!(hopspan.metrics().await.contains(counted));
+    assert!(hasty.metrics().await.contains(counted));
 }
 
 #[tokio::test]

@@ -2,13 +2,12 @@
 //! broke off; and the next request gets its own. Rows: `responses/http1.txt`.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::smuggling::blocks::{self, expand};
 use crate::smuggling::strict::{is_tchar, is_value, latin};
 use crate::support::message::Head;
 use crate::support::raw::{self, Peer};
-use crate::support::sidecar;
+use crate::support::{PATIENCE, sidecar};
 
 mod breaks;
 
@@ -178,7 +177,7 @@ async fn every_answer_is_one_or_a_502_or_seen_to_break_off() {
             );
             peer.write(head).await;
             let judged = judge(&mut peer, &wanted, app.address);
-            let judged = tokio::time::timeout(Duration::from_secs(20), judged).await;
+            let judged = tokio::time::timeout(PATIENCE, judged).await;
             if let Some(why) = judged.unwrap_or(Some("it hangs".to_owned())) {
                 wrong.push(format!("{}: {why}", block.name));
             }

@@ -150,7 +150,7 @@ async fn chunks_pass_one_by_one_in_both_directions() {
 async fn a_client_that_does_not_read_stops_the_sender() {
     let app = heavy().await;
     let hopspan = sidecar::to(app.address)
-        .set("timeouts.body_idle", json!("300ms"))
+        .set("timeouts.body_idle", json!("1s"))
         .run()
         .await;
     let mut peer = raw::connect(hopspan.inbound).await;

@@ -1,7 +1,8 @@
 //! What the tests are written with: real sockets and real processes, in this process where possible.
 //!
 //! Everything listens on port 0 and is awaited by what happens ([`journal`]), never by sleeping; every wait ends after
-//! [`PATIENCE`] with a sentence. What a fixture started ends when it is dropped.
+//! [`PATIENCE`] without anything new, with a sentence. A port that is named before somebody listens there is nobody else's
+//! meanwhile ([`port`]). What a fixture started ends when it is dropped.
 //!
 //! - [`app`]: an HTTP server with routes that remembers what it was asked; [`client`]: a client that remembers its socket
 //! - [`h2`]: HTTP/2 clients, by hyper and by frames; [`h2_server`]: servers
@@ -23,6 +24,7 @@ pub(crate) mod h2_server;
 pub(crate) mod journal;
 pub(crate) mod load;
 pub(crate) mod message;
+pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod python;
 pub(crate) mod raw;
@@ -37,8 +39,9 @@ pub(crate) mod w3c;
 use std::future::Future;
 use std::time::Duration;
 
-/// How long a test waits for something that should happen at once. Long, since machines are busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for something that should happen at once. Long, since machines are busy: only a test that fails
+/// takes it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The future's outcome; a panic that names `what` if it does not come within [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {

@@ -236,9 +236,9 @@ async fn a_handshake_has_a_deadline() {
         .set("timeouts.handshake", json!("300ms"))
         .run()
         .await;
+    let started = std::time::Instant::now();
     let mut peer = raw::connect(hopspan.inbound).await;
     // The beginning of a record of 512 bytes.
-    let started = std::time::Instant::now();
     peer.write([0x16, 3, 1, 2, 0, 1]).await;
     peer.closed().await;
     assert!(started.elapsed() >= Duration::from_millis(300));

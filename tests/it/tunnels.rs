@@ -205,7 +205,7 @@ async fn websockets_talk_over_http_2_beside_requests() {
     let collector = collector::grpc();
     let hopspan = sidecar::to(app.address)
         .collector(&collector)
-        .set("timeouts.idle", json!("300ms"))
+        .set("timeouts.idle", json!("1s"))
         .run()
         .await;
     let client = h2::connect(hopspan.inbound).await;
@@ -233,7 +233,7 @@ async fn websockets_talk_over_http_2_beside_requests() {
         }
     }
     // Silent for longer than a connection may be idle: it is not idle.
-    tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
     assert!(!client.is_closed());
     for mut socket in sockets {
         socket.send(Message::text("still here")).await.unwrap();

@@ -9,9 +9,9 @@ fn own() -> Process {
     Process::open(std::process::id()).unwrap()
 }
 
-/// Polls, since nothing tells when a process comes to wait: up to five seconds.
+/// Polls, since nothing tells when a process comes to wait: for at least a minute.
 fn eventually<T>(mut check: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..5_000 {
+    for _ in 0..60_000 {
         if let Some(found) = check() {
             return found;
         }

@@ -38,7 +38,10 @@ async fn doors_are_told_apart() {
     let open = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: Address = open.local_addr().unwrap().to_string().parse().unwrap();
     assert_eq!(door(Some(&address)).await, Door::Open);
-    drop(open);
+    // Bound, and not listening: dropping `open` would not close it where another test forks just now.
+    let closed = tokio::net::TcpSocket::new_v4().unwrap();
+    closed.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address: Address = closed.local_addr().unwrap().to_string().parse().unwrap();
     assert_eq!(door(Some(&address)).await, Door::Refused);
     let nameless: Address = "no-such-host.invalid:80".parse().unwrap();
     assert!(matches!(door(Some(&nameless)).await, Door::Nameless(_)));

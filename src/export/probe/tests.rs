@@ -4,7 +4,7 @@ use super::super::tests::support::{self, Answer, towards};
 use super::*;
 use crate::config::Protocol;
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_collector_that_takes_spans_answers_and_gets_none() {
@@ -29,13 +29,12 @@ async fn what_is_wrong_has_a_name_of_its_own() {
     };
     assert_eq!(try_out(&off, SOON).await, Reach::Disabled);
 
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_closed, endpoint) = support::closed();
     let url = |listener: &TcpListener| Some(format!("http://{}", listener.local_addr().unwrap()));
     let nobody = Export {
-        endpoint: url(&closed),
+        endpoint: Some(endpoint),
         ..Export::default()
     };
-    drop(closed);
     let Reach::Unreachable(why) = try_out(&nobody, SOON).await else {
         panic!("a closed port answered");
     };

@@ -21,7 +21,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::config::{Export, Protocol};
@@ -152,7 +152,7 @@ impl Collector {
     pub(crate) async fn got(&self, count: usize) -> Vec<(HeaderMap, ExportTraceServiceRequest)> {
         let mut requests = self.requests.clone();
         let all = requests.wait_for(|all| all.len() >= count);
-        let all = tokio::time::timeout(Duration::from_secs(20), all).await;
+        let all = tokio::time::timeout(Duration::from_secs(60), all).await;
         all.unwrap_or_else(|_| panic!("{count} requests did not come"))
             .unwrap()
             .clone()
@@ -332,6 +332,15 @@ pub(crate) async fn tls(collector: &Collector, alpn: &[u8]) -> (u16, String) {
         }
     });
     (port, made.cert.pem())
+}
+
+/// Where nobody listens, for as long as the socket is there: it is bound, and lets who wants to listen there.
+pub(crate) fn closed() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let endpoint = format!("http://{}", socket.local_addr().unwrap());
+    (socket, endpoint)
 }
 
 /// Settings for a collector.

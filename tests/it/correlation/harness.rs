@@ -15,6 +15,7 @@ use hopspan::trace::{Context, TraceId};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::joins::LATE;
 use crate::support::process::thread_cpu;
 
 /// Requests that between them do whatever a program might: acts of `prefork.py`.
@@ -62,7 +63,7 @@ impl Tally {
 
     /// Joined per caused and looked at in time, in percent.
     pub(crate) fn judged(&self) -> f64 {
-        let late = ["timed_out", "not_parked", "stale"].map(|code| self.missed.get(code).copied());
+        let late = LATE.map(|code| self.missed.get(code).copied());
         let late: u64 = late.into_iter().flatten().sum();
         100.0 * self.right as f64 / (self.caused() - late).max(1) as f64
     }

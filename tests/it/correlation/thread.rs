@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::harness::{App, EVERYTHING, Harness, NESTED, Tally, load};
 use super::report;
-use crate::support::{app, collector, raw, sidecar, within};
+use crate::support::{app, client, collector, raw, sidecar, within};
 
 /// The harness with the thread rung alone; `None`, said aloud, where this machine does not allow it.
 async fn harness() -> Option<std::sync::Arc<Harness>> {
@@ -37,6 +37,24 @@ fn ready(harness: &Harness) -> bool {
         }
         other => panic!("{other}"),
     }
+}
+
+/// What a sidecar says of its thread rung on `/correlation`, once that is loaded or will not be: a start waits for it, but
+/// not for as long as a busy machine may take.
+pub(crate) async fn rung(admin: std::net::SocketAddr) -> String {
+    let settled = async {
+        loop {
+            let asked = client::get(admin, "/correlation").send().await;
+            let survey: serde_json::Value = serde_json::from_str(&asked.text()).unwrap();
+            let rungs = survey["rungs"].as_array().unwrap();
+            let thread = rungs.iter().find(|rung| rung["rung"] == "thread").unwrap();
+            let text = |name: &str| thread[name].as_str().unwrap().to_owned();
+            if text("state") != "waiting" {
+                return format!("{}: {}", text("state"), text("why"));
+            }
+        }
+    };
+    within("the thread rung to be loaded", settled).await
 }
 
 async fn run(
@@ -133,6 +151,7 @@ async fn after_a_chunked_body_nobody_knows_where_the_next_call_begins() {
         .collector(&collector)
         .run()
         .await;
+    assert_eq!(rung(hopspan.admin).await, "ready: ");
     let to = service.address;
     let mut peer = raw::connect(hopspan.outbound).await;
     let mut reasons = Vec::new();

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use tokio::time::{Duration, timeout};
 
 use super::{Told, doctor};
 use crate::support::collector::Mode;
-use crate::support::{app, binary, client, collector, python, raw, sidecar};
+use crate::support::{app, binary, client, collector, python, raw, sidecar, within};
 
 /// Of the sidecar whose admin listener is there.
 async fn of(admin: SocketAddr, more: &[&str]) -> Told {
@@ -31,12 +30,15 @@ async fn a_healthy_sidecar_has_nothing_to_mend() {
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let config = sidecar::to(app).collector(&collector);
     let hopspan = binary::wrapping(&config, &command).await;
+    hopspan.process.lines(python::BOOTED, 2).await;
     for _ in 0..4 {
         let target = format!("/call/?n=2&url=http://{}/", service.address);
         let answer = client::get(hopspan.inbound, &target).send().await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     collector.spans(16).await;
+    // The collector has them a moment before hopspan hears so.
+    sidecar::until(hopspan.status, "hopspan_export_spans_total", 16.0).await;
 
     let file = hopspan.file.to_str().unwrap().to_owned();
     let told = of(
@@ -161,9 +163,7 @@ async fn tokens_that_nobody_brings_back_are_found() {
             client::get(hopspan.inbound, &target).send().await;
         }
     };
-    timeout(Duration::from_secs(30), joined)
-        .await
-        .expect("a call was joined");
+    within("a call to be joined", joined).await;
     let told = of(hopspan.admin, &[]).await;
     told.has("HOP152", "warn", "the shim is not loaded");
     let call = client::get(hopspan.outbound, &format!("http://{}/", service.address));
@@ -217,10 +217,7 @@ async fn it_waits_for_the_app_as_long_as_it_is_told_to() {
     // Somebody asked, and the app was not there.
     hopspan.until("hopspan_connections", 1.0).await;
     let _listener = tokio::net::TcpListener::bind(address).await.unwrap();
-    let told = timeout(Duration::from_secs(20), late)
-        .await
-        .expect("it saw the app")
-        .unwrap();
+    let told = within("it to see the app", late).await.unwrap();
     told.has("HOP104", "ok", "accepts connections");
 
     let nobody = raw::closed_port().to_string();

@@ -1,13 +1,18 @@
 //! Each limit of `limits:` and each wait of `timeouts:` that bounds what one peer can cost, at its edge: what still
 //! passes, what no longer does, and which metric says so.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::support::app::{self, ReplyExt};
 use crate::support::journal::Journal;
-use crate::support::sidecar::{self, Sidecar};
+use crate::support::message::Response;
+use crate::support::sidecar;
 use crate::support::{binary, client, h2, raw, within};
 
 const TOO_LARGE: &str = "hopspan_client_protocol_errors_total{reason=\"too_large\"}";
@@ -233,20 +238,31 @@ async fn limits_are_settings() {
     }
 }
 
-/// Connections that have been used and are idle now.
-async fn idle(hopspan: &Sidecar, count: usize) -> Vec<raw::Peer> {
-    let mut idle = Vec::new();
-    for _ in 0..count {
-        let mut peer = raw::connect(hopspan.inbound).await;
-        client::get(hopspan.inbound, "/").via(&mut peer).await;
-        idle.push(peer);
-    }
-    idle
+/// Asks again and again until there is a place: each who comes may cost one that is idle his, and be sent away himself.
+async fn newcomer(inbound: SocketAddr) -> Response {
+    let asking = async {
+        loop {
+            let mut peer = raw::connect(inbound).await;
+            peer.try_write("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+            if let Some(answer) = peer.try_response_to("GET").await {
+                break answer;
+            }
+        }
+    };
+    within("a place", asking).await
 }
 
 #[tokio::test]
 async fn idle_connections_make_room_and_those_in_use_do_not() {
-    let (app, held) = app::http().held("/held", "at last");
+    let gate = Arc::new(Semaphore::new(0));
+    let at_app = gate.clone();
+    let app = app::http().route("/held", move |_| {
+        let gate = at_app.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            app::reply(200).text("at last")
+        }
+    });
     let app = app
         .any(|_| async { app::reply(200).text("ok") })
         .run()
@@ -256,38 +272,32 @@ async fn idle_connections_make_room_and_those_in_use_do_not() {
         .run()
         .await;
     let inbound = hopspan.inbound;
-    let slow = tokio::spawn(async move { client::get(inbound, "/held").send().await });
-    held.reached().await;
-    let mut idle = idle(&hopspan, 2).await;
-    let silent = raw::connect(inbound).await;
-    hopspan
-        .until("hopspan_connections{direction=\"inbound\"}", 4.0)
-        .await;
-    // Who came just now is not sent away: the fourth place is taken, and there is no fifth.
+    let mut peers = Vec::new();
+    for number in 1..=4 {
+        let mut peer = raw::connect(inbound).await;
+        peer.write("GET /held HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+        app.received(number).await;
+        peers.push(peer);
+    }
+    // Four places, all in use: there is no fifth.
     assert!(raw::connect(inbound).await.rest().await.is_empty());
     let refused = "hopspan_connections_refused_total{reason=\"limit\"}";
     assert_eq!(hopspan.metric(refused).await, 1.0);
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    // From now on each newcomer costs one that is idle its place, the longest first.
-    let newcomer = within("a place", async {
-        loop {
-            let mut peer = raw::connect(inbound).await;
-            peer.try_write("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
-            if let Some(answer) = peer.try_response_to("GET").await {
-                break answer;
-            }
-        }
-    })
-    .await;
-    assert_eq!(newcomer.status, 200);
-    assert!(hopspan.metric("hopspan_connections_evicted_total").await >= 1.0);
-    within("the end of the oldest", idle[0].closed()).await;
-    held.release();
     assert_eq!(
-        within("the held answer", slow).await.unwrap().text(),
-        "at last"
+        hopspan.metric("hopspan_connections_evicted_total").await,
+        0.0
     );
-    drop(silent);
+    // Three are done, one after the other. From when they have been idle for a second, who comes costs the one that has
+    // been for longest its place.
+    for peer in &mut peers[..3] {
+        gate.add_permits(1);
+        assert_eq!(peer.response().await.text(), "at last");
+    }
+    assert_eq!(newcomer(inbound).await.status, 200);
+    assert!(hopspan.metric("hopspan_connections_evicted_total").await >= 1.0);
+    within("the end of the oldest", peers[0].closed()).await;
+    gate.add_permits(1);
+    assert_eq!(peers[3].response().await.text(), "at last");
 }
 
 #[tokio::test]
@@ -299,13 +309,13 @@ async fn an_http2_connection_without_streams_makes_room_too() {
         .await;
     let client = h2::connect(hopspan.inbound).await;
     assert_eq!(client.get("/").await.status, 200);
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    assert!(raw::connect(hopspan.inbound).await.rest().await.is_empty());
-    hopspan
-        .until("hopspan_connections{direction=\"inbound\"}", 0.0)
-        .await;
-    assert!(client.is_closed());
-    assert_eq!(client::get(hopspan.inbound, "/").send().await.status, 200);
+    assert_eq!(newcomer(hopspan.inbound).await.status, 200);
+    within("the end of the idle one", async {
+        while !client.is_closed() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -353,29 +363,27 @@ async fn sixty_four_descriptors_are_enough_to_go_on() {
         "{}",
         hopspan.process.output()
     );
-    let mut held = Vec::new();
+    // All at once, and nobody leaves. Some are not even accepted until others have.
+    let (mut clients, outcomes) = (JoinSet::new(), Journal::default());
     for _ in 0..200 {
-        held.push(raw::connect(hopspan.inbound).await);
-    }
-    let (mut served, mut shed) = (0, 0);
-    for peer in &mut held {
-        let ask = async {
+        let (outcomes, mut peer) = (outcomes.clone(), raw::connect(hopspan.inbound).await);
+        clients.spawn(async move {
             peer.try_write("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
-            peer.try_response_to("GET").await
-        };
-        // Nobody may have accepted it yet.
-        match tokio::time::timeout(Duration::from_millis(50), ask).await {
-            Ok(Some(answer)) if answer.status == 200 => served += 1,
-            Ok(Some(answer)) => {
-                assert_eq!(answer.status, 503, "{}", answer.text());
-                shed += 1;
-            }
-            Ok(None) | Err(_) => shed += 1,
-        }
+            let answer = peer.try_response_to("GET").await;
+            outcomes.push(answer.map_or(0, |answer| answer.status));
+            std::future::pending::<()>().await;
+        });
     }
-    println!("64 descriptors, 200 clients: {served} served, {shed} shed");
-    assert!(served > 0 && shed > 0);
-    drop(held);
+    let both = outcomes.until("some to be served and some not", |outcomes| {
+        let served = outcomes.iter().filter(|status| **status == 200).count();
+        let shed = outcomes.len() - served;
+        (served > 0 && shed > 0).then_some((served, shed))
+    });
+    let (served, shed) = both.await;
+    println!("64 descriptors, 200 clients: {served} served, {shed} shed at first");
+    let sheds = |status: &u16| [0, 200, 503].contains(status);
+    assert!(outcomes.all().iter().all(sheds), "{:?}", outcomes.all());
+    clients.shutdown().await;
     within("it to recover", async {
         let ask = || async {
             let mut peer = raw::try_connect(hopspan.inbound).await.ok()?;

@@ -279,6 +279,10 @@ async fn idle_connections_expire_and_what_on_open_gave_is_dropped_then() {
         }
     }
     let app = upstream(polite).await;
+    let (kept, _) = pool(PoolLimits::app());
+    assert!(!exchange(&kept, app).await);
+    assert!(exchange(&kept, app).await, "kept");
+    assert_eq!(kept.idle_count(), 1);
     let metrics = Metrics::new();
     let limits = PoolLimits {
         idle: Duration::from_millis(200),
@@ -293,8 +297,6 @@ async fn idle_connections_expire_and_what_on_open_gave_is_dropped_then() {
     }));
     let pool = Pool::new(options);
     assert!(!exchange(&pool, app).await);
-    assert!(exchange(&pool, app).await, "kept");
-    assert_eq!(pool.idle_count(), 1);
     tokio::time::timeout(LONG, gone.notified())
         .await
         .expect("closed when idle for too long");

@@ -23,7 +23,7 @@ use hopspan::proxy::tunnel;
 use hopspan::telemetry::metrics::Metrics;
 
 /// Far above anything that should happen; a test that waits so long has failed.
-pub(super) const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
 /// A TCP client that writes and reads bytes.
 pub(super) struct Raw {

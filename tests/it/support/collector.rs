@@ -28,6 +28,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::server::TcpIncoming;
 
 use super::journal::Journal;
+use super::port;
 use super::spans::{self, Span, Trace};
 
 /// What the collector does with an export.
@@ -76,6 +77,8 @@ pub(crate) struct Collector {
     receiver: Receiver,
     protocol: Protocol,
     runtime: Option<Runtime>,
+    /// Nobody else gets its port while it is stopped.
+    _port: socket2::Socket,
 }
 
 /// A collector that speaks OTLP/gRPC.
@@ -95,8 +98,10 @@ impl Collector {
             exports: Journal::default(),
             spans: Journal::default(),
         };
+        let port = port::hold(([127, 0, 0, 1], 0).into());
         let mut collector = Collector {
-            address: ([127, 0, 0, 1], 0).into(),
+            address: port.local_addr().unwrap().as_socket().unwrap(),
+            _port: port,
             exports: receiver.exports.clone(),
             spans: receiver.spans.clone(),
             receiver,
@@ -133,10 +138,9 @@ impl Collector {
             .enable_all()
             .build()
             .unwrap();
-        // std sets SO_REUSEADDR, so connections of the last run do not hold the port.
+        // std sets SO_REUSEADDR, so neither connections of the last run nor we ourselves hold the port against it.
         let listener = std::net::TcpListener::bind(self.address).unwrap();
         listener.set_nonblocking(true).unwrap();
-        self.address = listener.local_addr().unwrap();
         let (receiver, protocol) = (self.receiver.clone(), self.protocol);
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();

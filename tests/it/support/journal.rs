@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::PATIENCE;
 
@@ -55,31 +56,32 @@ impl<T: Clone + Debug> Journal<T> {
         self.items.lock().unwrap().clone()
     }
 
-    /// Waits until `look` finds what it wants in the list. Panics with `what` and the end of the list if that never
-    /// happens.
+    /// Waits until `look` finds what it wants in the list. Panics with `what` and the end of the list where nothing new
+    /// comes for [`PATIENCE`], or where what comes is never it: thousands of items take a slow machine their time.
     pub(crate) async fn until<R>(&self, what: &str, mut look: impl FnMut(&[T]) -> Option<R>) -> R {
         let mut length = self.length.subscribe();
-        let search = async {
-            loop {
-                length.borrow_and_update();
-                if let Some(found) = look(&self.items.lock().unwrap()) {
-                    return found;
-                }
-                // The sender is ours, so it is there.
-                length.changed().await.unwrap();
+        let latest = Instant::now() + 5 * PATIENCE;
+        loop {
+            length.borrow_and_update();
+            if let Some(found) = look(&self.items.lock().unwrap()) {
+                return found;
             }
-        };
-        match tokio::time::timeout(PATIENCE, search).await {
-            Ok(found) => found,
-            Err(_) => {
-                let all = self.all();
-                let tail = &all[all.len().saturating_sub(20)..];
-                panic!(
-                    "waited {PATIENCE:?} for {what}; got {} so far, the last:\n{tail:#?}",
-                    all.len()
-                );
+            let deadline = latest.min(Instant::now() + PATIENCE);
+            match tokio::time::timeout_at(deadline, length.changed()).await {
+                // The sender is ours, so it is there.
+                Ok(changed) => changed.unwrap(),
+                Err(_) => self.gave_up(what),
             }
         }
+    }
+
+    fn gave_up(&self, what: &str) -> ! {
+        let all = self.all();
+        let tail = &all[all.len().saturating_sub(20)..];
+        panic!(
+            "waited in vain for {what}; got {} so far, the last:\n{tail:#?}",
+            all.len()
+        );
     }
 
     /// Waits for at least `count` items and returns all there are.

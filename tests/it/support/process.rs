@@ -7,11 +7,16 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::journal::Journal;
 use super::within;
+
+/// How long the output of a program that has ended is read on. Its end comes with its last byte, but where something that
+/// it left behind holds its pipes.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// A line that a program wrote.
 #[derive(Clone, Debug)]
@@ -81,7 +86,7 @@ impl Process {
                 }
                 drop(tell_read);
             });
-            let _ = all_read.recv_timeout(std::time::Duration::from_millis(500));
+            let _ = all_read.recv_timeout(LAST_WORDS);
             let code = status
                 .code()
                 .unwrap_or_else(|| 128 + status.signal().unwrap());
@@ -123,6 +128,16 @@ impl Process {
             )
         });
         line.text
+    }
+
+    /// Waits for so many lines of stdout or stderr that contain `text`.
+    pub(crate) async fn lines(&self, text: &str, count: usize) {
+        let what = format!("{count} lines with `{text}` from {}", self.what);
+        let find = |lines: &[Line]| {
+            let found = lines.iter().filter(|line| line.text.contains(text));
+            (found.count() >= count).then_some(())
+        };
+        self.lines.until(&what, find).await;
     }
 
     /// What it wrote so far, both streams.

@@ -43,7 +43,12 @@ pub(crate) struct Builder {
     command: Command,
     /// What stands before its address in its log.
     announces: &'static str,
+    /// Processes that say [`BOOTED`].
+    workers: usize,
 }
+
+/// What each worker of gunicorn says as it begins.
+pub(crate) const BOOTED: &str = "Booting worker with pid";
 
 /// gunicorn with one sync worker, as a command without its address.
 pub(crate) fn gunicorn_command() -> Vec<String> {
@@ -72,6 +77,7 @@ pub(crate) fn gunicorn_at(address: SocketAddr) -> Builder {
     Builder {
         command,
         announces: "Listening at: http://",
+        workers: 1,
     }
 }
 
@@ -92,13 +98,22 @@ pub(crate) fn uvicorn_at(address: SocketAddr) -> Builder {
     Builder {
         command,
         announces: "Uvicorn running on http://",
+        workers: 0,
     }
 }
 
 impl Builder {
     /// More arguments.
     pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Builder {
-        self.command.args(args);
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            self.command.arg(arg);
+            if arg == "--workers" {
+                let count = args.next().unwrap();
+                self.workers = count.parse().unwrap();
+                self.command.arg(count);
+            }
+        }
         self
     }
 
@@ -114,7 +129,7 @@ impl Builder {
         self.env("http_proxy", &url).env("HTTP_PROXY", &url)
     }
 
-    /// Starts it, and waits until Django answers.
+    /// Starts it, and waits until Django answers and every worker is there: gunicorn forks them one by one.
     pub(crate) async fn run(mut self) -> Django {
         self.command.env("PYTHONUNBUFFERED", "1");
         let process = Process::start(self.command);
@@ -124,6 +139,7 @@ impl Builder {
         let address: SocketAddr = address.parse().unwrap();
         let answer = client::get(address, "/healthz").send().await;
         assert_eq!(answer.status, 200, "{}", process.output());
+        process.lines(BOOTED, self.workers).await;
         Django { address, process }
     }
 }

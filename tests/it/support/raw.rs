@@ -294,8 +294,7 @@ where
     }
 }
 
-/// A port on which nobody listens (it was free a moment ago).
+/// A port on which nobody listens, unless the test has somebody do so.
 pub(crate) fn closed_port() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    super::port::held()
 }

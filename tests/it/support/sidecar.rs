@@ -131,9 +131,7 @@ impl Sidecar {
 
     /// The exposition of its metrics.
     pub(crate) async fn metrics(&self) -> String {
-        let answer = client::get(self.status, "/metrics").send().await;
-        assert_eq!(answer.status, 200);
-        answer.text()
+        metrics(self.status).await
     }
 
     /// The sum of all series of this name.
@@ -143,13 +141,24 @@ impl Sidecar {
 
     /// Waits until the sum of all series of this name is `value`.
     pub(crate) async fn until(&self, name: &str, value: f64) {
-        let reached = async {
-            while (self.metric(name).await - value).abs() > 0.1 {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        within(&format!("{name} to be {value}"), reached).await;
+        until(self.status, name, value).await;
     }
+}
+
+async fn metrics(status: SocketAddr) -> String {
+    let answer = client::get(status, "/metrics").send().await;
+    assert_eq!(answer.status, 200);
+    answer.text()
+}
+
+/// Waits until the sum of all series of this name is `value`, at a sidecar's status listener.
+pub(crate) async fn until(status: SocketAddr, name: &str, value: f64) {
+    let reached = async {
+        while (sum(&metrics(status).await, name) - value).abs() > 0.1 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    within(&format!("{name} to be {value}"), reached).await;
 }
 
 /// The sum of all series of `name` in an exposition.

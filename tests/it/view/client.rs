@@ -11,6 +11,7 @@ use hopspan::view::client::{TraceArgs, Which, addresses, print_trace, run_trace}
 use hopspan::view::terminal::{ColorWhen, Style};
 
 use super::fixture::{Running, request, span};
+use crate::support::raw::closed_port;
 
 const STYLE: Style = Style {
     width: 80,
@@ -89,10 +90,7 @@ async fn json_is_the_api_with_nothing_a_terminal_obeys() {
 async fn says_what_is_wrong_and_what_to_do() {
     let viewer = Running::start().await;
     let page = viewer.addresses.page;
-    let nobody = {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        free.local_addr().unwrap()
-    };
+    let nobody = closed_port();
     let unix: Address = "unix:/run/view.sock".parse().unwrap();
     for (args, words) in [
         (

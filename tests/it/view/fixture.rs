@@ -1,7 +1,5 @@
 //! A viewer in the process and OTLP to send it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full};
@@ -17,6 +15,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use hopspan::view::{ViewAddresses, ViewOptions, Viewer, client};
+
+use crate::support::within;
 
 /// When fixture traces start, nanoseconds since the Unix epoch.
 pub(super) const START: u64 = 1_758_530_823_123_000_000;
@@ -47,10 +47,7 @@ impl Running {
 
     pub(super) async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(5), self.task)
-            .await
-            .expect("the viewer stops")
-            .unwrap();
+        within("the viewer's end", self.task).await.unwrap();
     }
 
     pub(super) async fn send_grpc(&self, request: ExportTraceServiceRequest) {

@@ -14,7 +14,9 @@ use crate::config::Address;
 use crate::correlation::token::{self, TokenAnswer};
 use crate::correlation::{OutboundCall, Unlinked};
 use crate::proxy::forwarding::request::{self as checked, Target};
+use crate::proxy::server::Connection;
 use crate::proxy::upstream::Upstream;
+use crate::routing::Snapshot;
 use crate::telemetry::metrics::EvidenceLabel;
 use crate::tls::Offer;
 use crate::trace::span::{Kind, Name, Span};
@@ -27,11 +29,8 @@ pub async fn plan(
     request: &mut Request<Incoming>,
 ) -> Result<Plan, ExchangeError> {
     let snapshot = exchange.snapshot.clone();
-    let peer = exchange.connection.peer.ip().to_canonical();
-    if !exchange.connection.is_from_this_host() && !snapshot.outbound.serves(peer) {
-        // Not the app's call, so not a span.
-        return Err(ExchangeError::ClientDenied(peer));
-    }
+    // Not the app's call, so not a span.
+    may_call(&snapshot, &exchange.connection)?;
     let call = caller::call(&exchange.connection, request);
     // Off before anything else is decided: wherever the call goes, the token does not.
     let token = token::strip(request.headers_mut());
@@ -117,6 +116,15 @@ pub async fn plan(
             .filter(|prefix| !prefix.is_empty()),
         host: route.host.clone(),
     })
+}
+
+/// Whether who connected is served: programs of this host, and whom the config names.
+pub(super) fn may_call(snapshot: &Snapshot, connection: &Connection) -> Result<(), ExchangeError> {
+    let peer = connection.peer.ip().to_canonical();
+    if snapshot.outbound.serves(peer) || connection.is_from_this_host() {
+        return Ok(());
+    }
+    Err(ExchangeError::ClientDenied(peer))
 }
 
 /// What the app called.

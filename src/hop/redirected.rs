@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::outbound::unproven;
+use super::outbound::{may_call, unproven};
 use super::send::connect_error;
 use super::{Hop, exchange};
 use crate::config::Address;
@@ -26,9 +26,8 @@ pub(super) async fn relay(hop: &Arc<Hop>, mut client: Opaque, connection: &Conne
         return;
     };
     let snapshot = hop.table.load();
-    let peer = connection.peer.ip().to_canonical();
-    if !snapshot.outbound.serves(peer) && !connection.is_from_this_host() {
-        return fail(hop, client, &ExchangeError::ClientDenied(peer));
+    if let Err(denied) = may_call(&snapshot, connection) {
+        return fail(hop, client, &denied);
     }
     let mut span = begin(hop, &snapshot, &client, original);
     let mut upstream = match dial(hop, &snapshot, original).await {
@@ -40,7 +39,7 @@ pub(super) async fn relay(hop: &Arc<Hop>, mut client: Opaque, connection: &Conne
         }
     };
     hop.metrics.tunnels.inc();
-    let end = tunnel::run(&mut client, &mut upstream, &hop.cut).await;
+    let end = tunnel::run(client.stream(), &mut upstream, &hop.cut).await;
     hop.metrics.tunnels.dec();
     let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     span.attribute(semconv::TUNNEL_SENT, count(end.sent));

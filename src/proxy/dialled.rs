@@ -85,7 +85,8 @@ impl State {
     }
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
+/// The same address, as IPv4 where it is one in IPv6's clothes.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

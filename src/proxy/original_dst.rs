@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use socket2::SockRef;
 
-use super::dialled::Dialled;
+use super::dialled::{Dialled, canonical};
 use super::socket::Socket;
 
 /// What a listener for redirected connections must know, so as not to serve itself.
@@ -57,8 +57,4 @@ fn ask(socket: &Socket, local: SocketAddr) -> Option<SocketAddr> {
         false => socket.original_dst_v6(),
     };
     told.ok()?.as_socket().map(canonical)
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,14 +1,10 @@
 //! A connection that iptables or nftables redirected here: HTTP is served as any other, all else is handed over as bytes.
 
-use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::{Connection, Handler, ServeOptions, speak};
@@ -29,6 +25,11 @@ pub struct Opaque {
 }
 
 impl Opaque {
+    /// Its bytes, from the first one that the client said.
+    pub(crate) fn stream(&mut self) -> &mut Rewound<Socket> {
+        &mut self.socket
+    }
+
     /// Closes with RST: what was under way is not whole.
     pub fn reset(self) {
         self.socket.get_ref().reset();
@@ -116,44 +117,4 @@ fn server_name(ahead: &[u8]) -> Option<String> {
     acceptor.read_tls(&mut &*ahead).ok()?;
     let accepted = acceptor.accept().ok()??;
     accepted.client_hello().server_name().map(str::to_owned)
-}
-
-impl AsyncRead for Opaque {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Opaque {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
 }

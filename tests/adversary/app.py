@@ -44,7 +44,6 @@ class Worker:
         self.inbox = inbox  # `relay`: where the master's connections come from
         self.kept = None
         self.left = []
-        self.responded = False
 
     def fork(self):
         """True in the child, which is single again: no other thread of the parent's lives in it."""

@@ -31,7 +31,7 @@ RUDE += ["child_answers", "passed_call", "child_works", "nested", "die"]
 #: What goes with an act.
 WITH = {"leave": "collect", "passed_call": "received_call"}
 
-#: What an app may be like besides (`unix`: it listens on a unix socket); `threads` excludes `multiplex` and `loop`.
+#: What an app may be like besides (`unix`: it listens on a unix socket).
 TEMPERS = ["background", "direct", "idle", "keep", "loop", "mates", "multiplex", "recycle", "relay", "shared", "threads", "timeouts", "unix"]
 
 
@@ -43,12 +43,9 @@ class Plan:
         self.rung, self.seed = rung, seed
         self.workers = draw.randint(1, 4)
         odds = {"threads": 0.1 if rung == "serial" else 0.5, "loop": 0.1, "multiplex": 0.1, "relay": 0.1}
-        self.flags = [flag for flag in TEMPERS if draw.random() < odds.get(flag, 0.3)]
-        if "threads" in self.flags:
-            self.flags = [flag for flag in self.flags if flag not in ("multiplex", "loop")]
-        if rung == "serial" and "threads" in self.flags:
-            # Taken for granted by it (src/correlation/serial.rs): where other threads serve, the main one calls for nobody.
-            self.flags = [flag for flag in self.flags if flag != "idle"]
+        drawn = [flag for flag in TEMPERS if draw.random() < odds.get(flag, 0.3)]
+        excluded = tempers_excluded(rung, drawn)
+        self.flags = [flag for flag in drawn if flag not in excluded]
         self.past = 0.1 if draw.random() < 0.3 else 0.0
         chosen = dict(PLAIN)
         for act in draw.sample(RUDE, draw.randint(0, 4)):
@@ -67,28 +64,44 @@ class Plan:
         """A request's path, and whether it goes past hopspan."""
         past = self.draw.random() < self.past
         before, after = self.some(4), self.some(2) if self.draw.random() < 0.2 else []
-        if self.rung == "serial":
-            before, after = assumed(before, after, past, self.past > 0)
-            after = after if "nested" not in self.acts else []
-        elif self.rung == "thread" and "unix" in self.flags and self.past:
-            before, after = without("nested", before, after)
+        excluded_before, excluded_after = acts_excluded(self, past)
+        before = [act for act in before if act not in excluded_before]
+        after = [act for act in after if act not in excluded_after]
         return (",".join(before) + (";" + ",".join(after) if after else ""), past)
 
 
-def assumed(before, after, past, some_past):
-    """Without what the serial proof cannot see and takes for granted (src/correlation/serial.rs): what was sent between
-    two requests of ours is not waited for within the second. A request that goes past hopspan is between them, too; it is
-    not taken up within one of ours. And where requests are taken up within others, no call is made for an inner one that
-    has been answered."""
-    after = [act for act in after if act != "leave"]
-    if past:
-        before = [act for act in before if act != "leave"]
-    return without("nested", before, after) if some_past else (before, after)
+# What a rung cannot see and takes for granted, here and nowhere else: rounds do without.
 
 
-def without(name, *acts):
-    """The thread proof sees requests past hopspan on TCP, not on a unix socket (src/correlation/thread/decide.rs)."""
-    return tuple([act for act in some if act != name] for some in acts)
+def tempers_excluded(rung, flags):
+    """What an app is not like, that is like `flags`.
+
+    serial (src/correlation/serial.rs): where other threads serve, the main one calls for nobody.
+    """
+    if "threads" not in flags:
+        return []
+    return ["multiplex", "loop"] + (["idle"] if rung == "serial" else [])
+
+
+def acts_excluded(plan, past):
+    """What a request does not do before and after its response; `past`: it goes past hopspan.
+
+    serial (src/correlation/serial.rs): what was sent between two requests of ours is not waited for within the second. A
+    request that goes past hopspan is between them, too; it is not taken up within one of ours. And where requests are
+    taken up within others, no call is made for an inner one that has been answered.
+    thread (src/correlation/thread/decide.rs): it sees requests past hopspan on TCP, not on a unix socket.
+    """
+    before, after = set(), set()
+    if plan.rung == "serial":
+        after.add("leave")
+        if past:
+            before.add("leave")
+        if "nested" in plan.acts:
+            after.update(plan.acts)
+    if plan.past and (plan.rung == "serial" or plan.rung == "thread" and "unix" in plan.flags):
+        before.add("nested")
+        after.add("nested")
+    return before, after
 
 
 def ports(count):

@@ -1,5 +1,7 @@
 //! The kernel as it is: [`Kernel`] over sock_diag and `/proc`.
 
+mod waits;
+
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,8 +19,6 @@ use super::sock_diag::{Answer, Diag, ESTABLISHED, UnixAnswer};
 
 /// How long a process without greenlets is believed to have none: it may load them later.
 const GREENLETS: Nanos = 10_000_000_000;
-/// Descriptors that `select` can name.
-const SELECTABLE: u64 = 1024;
 
 /// This machine's kernel, asked by one thread.
 pub(super) struct Live {
@@ -58,6 +58,18 @@ impl Live {
         self.questions
     }
 
+    /// For a question about sockets.
+    fn diag(&mut self) -> &mut Diag {
+        self.questions += 1;
+        &mut self.diag
+    }
+
+    /// For a question about a process.
+    fn ask<'h>(&mut self, handle: &'h Handle) -> &'h Process {
+        self.questions += 1;
+        &handle.process
+    }
+
     /// Whether this kernel can be asked about unix sockets.
     pub(super) fn knows_unix(&mut self) -> bool {
         self.diag.knows_unix()
@@ -82,13 +94,13 @@ impl Live {
     }
 
     fn listening(&mut self, app: SocketAddr) -> Result<Vec<Answer>, Trouble> {
-        let mut found = self.diag.listeners(libc::AF_INET as u8).map_err(trouble)?;
+        let mut found = self
+            .diag()
+            .listeners(libc::AF_INET as u8)
+            .map_err(trouble)?;
         // A machine without IPv6 has no such listeners.
-        found.extend(
-            self.diag
-                .listeners(libc::AF_INET6 as u8)
-                .unwrap_or_default(),
-        );
+        let by_ipv6 = self.diag().listeners(libc::AF_INET6 as u8);
+        found.extend(by_ipv6.unwrap_or_default());
         found.retain(|listener| listens_at(listener, app));
         Ok(found)
     }
@@ -102,10 +114,9 @@ impl Kernel for Live {
     }
 
     fn socket(&mut self, end: End) -> Result<Option<Socket>, Trouble> {
-        self.questions += 1;
         match end {
             End::Tcp(local, remote) => {
-                let answer = self.diag.connection(local, remote, false);
+                let answer = self.diag().connection(local, remote, false);
                 Ok(answer.map_err(trouble)?.as_ref().map(socket))
             }
             End::Unix(..) => Ok(self.inflow(end)?.map(|(socket, _)| socket)),
@@ -113,11 +124,10 @@ impl Kernel for Live {
     }
 
     fn inflow(&mut self, end: End) -> Result<Option<(Socket, Inflow)>, Trouble> {
-        self.questions += 1;
         match end {
             End::Tcp(local, remote) => {
-                let answer = self.diag.connection(local, remote, true).map_err(trouble)?;
-                let Some(answer) = answer else {
+                let answer = self.diag().connection(local, remote, true);
+                let Some(answer) = answer.map_err(trouble)? else {
                     return Ok(None);
                 };
                 let received = answer.received.ok_or(Trouble::Unsupported)?;
@@ -128,17 +138,17 @@ impl Kernel for Live {
                 Ok(Some((socket(&answer), inflow)))
             }
             End::Unix(inode, cookie) => {
-                let answer = self.diag.unix(inode, cookie).map_err(trouble)?;
+                let answer = self.diag().unix(inode, cookie).map_err(trouble)?;
                 Ok(answer.map(|answer| peer(cookie, &answer)))
             }
         }
     }
 
     fn listeners(&mut self, app: &Place) -> Result<Listeners, Trouble> {
-        self.questions += 1;
         let app = match app {
             Place::Tcp(app) => *app,
             Place::Unix(path) => {
+                self.questions += 1;
                 return Ok(Listeners {
                     inodes: UnixSockets::read().listening(path).collect(),
                     backlog: 0,
@@ -197,55 +207,47 @@ impl Kernel for Live {
     }
 
     fn parent(&mut self, handle: &Handle) -> Result<Pid, Trouble> {
-        self.questions += 1;
-        match handle.process.stat().map_err(trouble)? {
+        match self.ask(handle).stat().map_err(trouble)? {
             stat if stat.dead => Err(Trouble::Gone),
             stat => Ok(stat.parent),
         }
     }
 
     fn is_there(&mut self, handle: &Handle) -> bool {
-        self.questions += 1;
-        handle.process.is_there()
+        self.ask(handle).is_there()
     }
 
     fn control_group(&mut self, handle: &Handle) -> Option<u64> {
-        self.questions += 1;
-        handle.process.control_group().ok()
+        self.ask(handle).control_group().ok()
     }
 
     fn held(&mut self, handle: &Handle, fd: Fd) -> Result<Option<Inode>, Trouble> {
-        self.questions += 1;
-        handle.process.socket(fd).map_err(trouble)
+        self.ask(handle).socket(fd).map_err(trouble)
     }
 
     fn sockets(&mut self, handle: &Handle) -> Result<Vec<(Fd, Inode)>, Trouble> {
-        self.questions += 1;
-        let open = handle.process.open_files().map_err(trouble)?;
+        let open = self.ask(handle).open_files().map_err(trouble)?;
         Ok(open.sockets)
     }
 
     fn polls(&mut self, handle: &Handle) -> Result<Vec<Fd>, Trouble> {
-        self.questions += 1;
-        let open = handle.process.open_files().map_err(trouble)?;
+        let open = self.ask(handle).open_files().map_err(trouble)?;
         Ok(open.polls)
     }
 
     fn polled(&mut self, handle: &Handle, poll: Fd) -> Result<Vec<Inode>, Trouble> {
-        self.questions += 1;
-        handle.process.polled(poll).map_err(trouble)
+        self.ask(handle).polled(poll).map_err(trouble)
     }
 
     fn greenlets(&mut self, handle: &Handle, socket: Fd) -> Result<bool, Trouble> {
-        self.questions += 1;
-        if !handle.process.non_blocking(socket).map_err(trouble)? {
+        if !self.ask(handle).non_blocking(socket).map_err(trouble)? {
             return Ok(false);
         }
         let now = self.now();
         match handle.greenlets.get() {
             Some((found, at)) if found || now < at + GREENLETS => Ok(found),
             _ => {
-                let found = handle.process.has_greenlets().map_err(trouble)?;
+                let found = self.ask(handle).has_greenlets().map_err(trouble)?;
                 handle.greenlets.set(Some((found, now)));
                 Ok(found)
             }
@@ -253,8 +255,7 @@ impl Kernel for Live {
     }
 
     fn children(&mut self, handle: &Handle) -> Result<Vec<Pid>, Trouble> {
-        self.questions += 1;
-        handle.process.children().map_err(|error| {
+        self.ask(handle).children().map_err(|error| {
             let gone = self.parent(handle) == Err(Trouble::Gone);
             match trouble(error) {
                 // The process is there, its list is not: a kernel without CONFIG_PROC_CHILDREN.
@@ -265,13 +266,11 @@ impl Kernel for Live {
     }
 
     fn ran(&mut self, handle: &Handle) -> Result<Nanos, Trouble> {
-        self.questions += 1;
-        handle.process.main_thread_cpu().map_err(trouble)
+        self.ask(handle).main_thread_cpu().map_err(trouble)
     }
 
     fn main_thread(&mut self, handle: &Handle) -> Result<Thread, Trouble> {
-        self.questions += 1;
-        let process = &handle.process;
+        let process = self.ask(handle);
         let (number, arguments) = match process.syscall().map_err(trouble)? {
             Syscall::Running => return Ok(Thread::Running),
             Syscall::Outside => return Ok(Thread::Blocked),
@@ -285,100 +284,8 @@ impl Kernel for Live {
         if !readable {
             return Err(Trouble::Unsupported);
         }
-        waits_for(process, number, arguments).map_err(trouble)
+        waits::waits_for(process, number, arguments).map_err(trouble)
     }
-}
-
-/// Reads a system call that a thread waits in.
-fn waits_for(process: &Process, number: i64, arguments: [u64; 6]) -> io::Result<Thread> {
-    let [first, second, third, fourth, ..] = arguments;
-    let plain = |process, flags: u64| on_socket(process, first as Fd, flags);
-    match number {
-        libc::SYS_read | libc::SYS_readv | libc::SYS_write | libc::SYS_writev => plain(process, 0),
-        libc::SYS_sendfile => plain(process, 0),
-        libc::SYS_recvfrom | libc::SYS_sendto => plain(process, fourth),
-        libc::SYS_recvmsg | libc::SYS_sendmsg => plain(process, third),
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_poll => polled(process, first, second),
-        libc::SYS_ppoll => polled(process, first, second),
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_select => selected(process, first, [second, third, fourth]),
-        libc::SYS_pselect6 => selected(process, first, [second, third, fourth]),
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_epoll_wait => Ok(Thread::Multiplexing),
-        libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 | libc::SYS_io_uring_enter => {
-            Ok(Thread::Multiplexing)
-        }
-        libc::SYS_accept | libc::SYS_accept4 => Ok(Thread::Multiplexing),
-        _ => Ok(Thread::Blocked),
-    }
-}
-
-/// In a call on one descriptor: a wait only where the descriptor blocks.
-fn on_socket(process: &Process, fd: Fd, flags: u64) -> io::Result<Thread> {
-    let Some(inode) = process.socket(fd)? else {
-        return Ok(Thread::Blocked); // a file or a pipe
-    };
-    let momentary = flags & libc::MSG_DONTWAIT as u64 != 0 || process.non_blocking(fd)?;
-    Ok(if momentary {
-        Thread::Blocked
-    } else {
-        Thread::OnSocket(inode)
-    })
-}
-
-/// In `poll`: what it polls is in the process's memory.
-fn polled(process: &Process, address: u64, count: u64) -> io::Result<Thread> {
-    match count {
-        0 => Ok(Thread::Blocked), // a sleep
-        1 => {
-            // struct pollfd: descriptor, events, returned events.
-            let mut entry = [0; 8];
-            if !process.memory(address, &mut entry) {
-                return Err(io::Error::from_raw_os_error(libc::EPERM));
-            }
-            let [a, b, c, d, ..] = entry;
-            alone(process, i32::from_ne_bytes([a, b, c, d]))
-        }
-        _ => Ok(Thread::Multiplexing),
-    }
-}
-
-/// In `select`: three sets of bits in the process's memory.
-fn selected(process: &Process, count: u64, sets: [u64; 3]) -> io::Result<Thread> {
-    if count > SELECTABLE {
-        return Ok(Thread::Multiplexing);
-    }
-    // The kernel reads whole words.
-    let bytes = (count as usize).div_ceil(64) * 8;
-    let mut all = [0_u8; SELECTABLE as usize / 8];
-    for address in sets.into_iter().filter(|address| *address != 0) {
-        let mut set = [0; SELECTABLE as usize / 8];
-        let Some(target) = set.get_mut(..bytes).filter(|target| !target.is_empty()) else {
-            continue;
-        };
-        if !process.memory(address, target) {
-            return Err(io::Error::from_raw_os_error(libc::EPERM));
-        }
-        all.iter_mut().zip(set).for_each(|(all, set)| *all |= set);
-    }
-    let mut chosen = (0..count).filter(|bit| {
-        let byte = all.get(*bit as usize / 8).copied().unwrap_or(0);
-        byte & (1 << (bit % 8)) != 0
-    });
-    match (chosen.next(), chosen.next()) {
-        (None, _) => Ok(Thread::Blocked), // a sleep
-        (Some(only), None) => alone(process, only as Fd),
-        _ => Ok(Thread::Multiplexing),
-    }
-}
-
-/// The only descriptor of a wait.
-fn alone(process: &Process, fd: Fd) -> io::Result<Thread> {
-    Ok(match process.socket(fd)? {
-        Some(inode) => Thread::OnSocket(inode),
-        None => Thread::Blocked,
-    })
 }
 
 /// The app's end of a unix connection, from what is known of hopspan's.

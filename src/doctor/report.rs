@@ -162,4 +162,11 @@ impl Report {
     pub fn has(&self, mark: Mark) -> bool {
         self.checks.iter().any(|check| check.mark >= mark)
     }
+
+    /// What is not as it should be.
+    #[cfg(test)]
+    pub(super) fn said(&self) -> Vec<&Check> {
+        let checks = self.checks.iter();
+        checks.filter(|check| check.mark != Mark::Ok).collect()
+    }
 }

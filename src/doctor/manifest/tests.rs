@@ -75,11 +75,7 @@ fn worlds() -> Vec<(Code, Mark, String, &'static str)> {
 #[test]
 fn what_is_deployed_has_nothing_to_say() {
     let report = lint("deployment.yaml", DEPLOYED);
-    let said: Vec<_> = report
-        .checks
-        .iter()
-        .filter(|check| check.mark != Mark::Ok)
-        .collect();
+    let said = report.said();
     assert!(said.is_empty(), "{said:#?}");
     assert_eq!(report.checks.len(), 7);
 }
@@ -88,11 +84,7 @@ fn what_is_deployed_has_nothing_to_say() {
 fn every_check_finds_what_it_is_for_and_nothing_else() {
     for (code, mark, text, words) in worlds() {
         let report = lint("deployment.yaml", &text);
-        let found: Vec<_> = report
-            .checks
-            .iter()
-            .filter(|check| check.mark != Mark::Ok)
-            .collect();
+        let found = report.said();
         // A hopspan of another user than the app's may have a word on that, too.
         let others = found
             .iter()

@@ -9,8 +9,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Channel;
 use serde_json::json;
 
 use super::{cost, long};
@@ -211,6 +209,8 @@ fn rows() -> Vec<Row> {
         }),
         row("pipelined requests", Ratio, |a| {
             let mut stream = a.connect();
+            // Answers are waited for here, for as long as they take.
+            stream.set_read_timeout(None).unwrap();
             for _ in 0..50 * a.times {
                 a.send(&mut stream, &GET.repeat(100));
                 let mut answers = 0;
@@ -290,14 +290,7 @@ fn rows() -> Vec<Row> {
 
 async fn app() -> App {
     app::http()
-        .streaming("/large", |_| async {
-            let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
-            tokio::spawn(async move {
-                let chunk = Bytes::from(vec![b'd'; 65536]);
-                while sender.send_data(chunk.clone()).await.is_ok() {}
-            });
-            app::reply(200).stream(body)
-        })
+        .streaming("/large", |_| async { app::endless() })
         .any(|_| async { app::reply(200).text("ok") })
         .run()
         .await

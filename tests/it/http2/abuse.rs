@@ -152,14 +152,7 @@ async fn streams_of_all_connections_have_a_number() {
 #[tokio::test]
 async fn a_stream_that_takes_no_data_is_reset() {
     let app = app::http()
-        .streaming("/large", |_| async {
-            let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
-            tokio::spawn(async move {
-                let chunk = Bytes::from(vec![b'd'; 65536]);
-                while sender.send_data(chunk.clone()).await.is_ok() {}
-            });
-            app::reply(200).stream(body)
-        })
+        .streaming("/large", |_| async { app::endless() })
         .streaming("/silent", |_| async {
             let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
             tokio::spawn(async move {

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Channel, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
@@ -69,6 +69,16 @@ pub(crate) fn reply(status: u16) -> Reply {
     let mut reply = http::Response::new(Full::default().map_err(never).boxed_unsync());
     *reply.status_mut() = http::StatusCode::from_u16(status).unwrap();
     reply
+}
+
+/// A reply whose content never ends: pieces of 64 KiB, as fast as they are taken.
+pub(crate) fn endless() -> Reply {
+    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
+    tokio::spawn(async move {
+        let chunk = Bytes::from(vec![b'd'; 65536]);
+        while sender.send_data(chunk.clone()).await.is_ok() {}
+    });
+    reply(200).stream(body)
 }
 
 fn never(never: Infallible) -> std::io::Error {

@@ -10,6 +10,10 @@ use super::in_flight::{ConnectionView, InFlight, Nanos};
 use super::kernel::{End, Fd, Inode, Kernel, ProcessId, State, Trouble};
 use super::unlinked::Unlinked;
 
+/// From the end of connect(2) to the app's accept queue: the caller is woken before its last packet of the handshake is
+/// sent. That takes microseconds on one host, and more where a CPU is taken away in between: two turns of a scheduler.
+const QUEUED: Nanos = 20_000_000;
+
 /// What is known of one connection's app end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
@@ -101,7 +105,7 @@ impl Inbound {
             }
             known.push(match entry.look(kernel, connection)? {
                 Seen::Queued => {
-                    let (opened, seen) = (connection.opened, entry.waited);
+                    let (opened, seen) = (connection.opened + QUEUED, entry.waited);
                     if let Some(at) = at {
                         let first = queued.entry(at).or_insert(Queued { opened, seen });
                         first.opened = opened.min(first.opened);
@@ -213,7 +217,7 @@ pub(super) struct Search<'a> {
 /// A connection that waits: all that began after it was in the accept queue are behind it, and wait as well.
 #[derive(Clone, Copy, Debug)]
 struct Queued {
-    /// When it was in the queue for certain.
+    /// When it was in the queue, [`QUEUED`] allowed for.
     opened: Nanos,
     /// When it was seen there: it has not been accepted before.
     seen: Nanos,

@@ -119,6 +119,8 @@ pub(super) struct World {
     processes: BTreeMap<Pid, Process>,
     sockets: Vec<Sock>,
     queue: VecDeque<SocketId>,
+    /// Connections whose handshake the app's side has not ended yet, and when it does.
+    opening: Vec<(Nanos, SocketId)>,
     clients: Vec<Client>,
     pub(super) arrived: VecDeque<Arrived>,
     shared: SocketId,
@@ -139,6 +141,7 @@ impl World {
             processes: BTreeMap::new(),
             sockets: Vec::new(),
             queue: VecDeque::new(),
+            opening: Vec::new(),
             clients: vec![Client::Connect; plan.visits.len()],
             arrived: VecDeque::new(),
             shared: 0,
@@ -309,6 +312,7 @@ impl World {
     pub(super) fn step(&mut self) {
         let byte = self.byte();
         self.now += 1 + u64::from(byte % 16) * 2 * US;
+        self.end_handshakes();
         let pids: Vec<Pid> = self
             .processes
             .keys()
@@ -321,6 +325,13 @@ impl World {
             Some(pid) if actor < pids.len() * 2 => self.run(*pid, actor % 2 == 1),
             _ => self.client(actor - pids.len() * 2),
         }
+    }
+
+    fn end_handshakes(&mut self) {
+        self.opening.sort_unstable();
+        let due = self.opening.partition_point(|(due, _)| *due <= self.now);
+        let ended = self.opening.drain(..due).map(|(_, socket)| socket);
+        self.queue.extend(ended);
     }
 
     /// hopspan has answered the call.

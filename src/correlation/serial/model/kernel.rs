@@ -33,11 +33,13 @@ impl Kernel for Fake {
             return Err(Trouble::Unsupported);
         };
         let world = self.world();
-        let found = world.sockets.iter().rev().find(|socket| {
+        let mut all = world.sockets.iter().enumerate().rev();
+        let found = all.find(|(_, socket)| {
             (socket.app, socket.peer) == (local, remote) && (socket.alive || socket.peer_open)
         });
-        Ok(found.map(|socket| Socket {
+        Ok(found.map(|(id, socket)| Socket {
             state: match socket.alive && socket.peer_open {
+                true if world.opening.iter().any(|(_, opening)| *opening == id) => State::Opening,
                 true => State::Established,
                 false => State::Closing,
             },

@@ -2,6 +2,10 @@
 
 use super::*;
 
+/// A child stays for as long as a call on its parent's connection may be looked up: that no such child is gone before
+/// is assumed.
+const STAY: Op = Op::Wait(4 * MS);
+
 impl World {
     pub(super) fn client(&mut self, client: usize) {
         let foreign = self.plan.visits[client].foreign;
@@ -10,7 +14,12 @@ impl World {
                 let peer = SocketAddr::from(([127, 0, 0, 1], self.port(10_000)));
                 let id = self.socket(app(), peer);
                 self.sockets[id].visit = client;
-                self.queue.push_back(id);
+                // Some are open on this side for milliseconds before they wait to be accepted.
+                let late = match self.byte() {
+                    byte if byte.is_multiple_of(4) => u64::from(byte) * 19 * US,
+                    _ => 0,
+                };
+                self.opening.push((self.now + late, id));
                 Client::Open(id)
             }
             Client::Open(id) => {
@@ -243,15 +252,14 @@ impl World {
             Act::Fork => {
                 let call = Op::Act(Act::Fresh, truth, None);
                 let pooled = Op::Act(Act::Pooled, truth, None);
-                self.fork(
-                    pid,
-                    [call.clone(), Op::Wait(MS), pooled, call, Op::Exit].into(),
-                );
+                let ops = [call.clone(), Op::Wait(MS), pooled, call, STAY, Op::Exit];
+                self.fork(pid, ops.into());
             }
             Act::Daemon => {
                 let pooled = Op::Act(Act::Pooled, truth, None);
-                let ops = [Op::Wait(MS), pooled.clone(), Op::Wait(MS), pooled, Op::Exit];
-                let daemon = self.fork(pid, ops.into());
+                let calls = [Op::Wait(MS), pooled.clone(), Op::Wait(MS), pooled];
+                let ops = calls.into_iter().chain([STAY, Op::Exit]).collect();
+                let daemon = self.fork(pid, ops);
                 self.processes.get_mut(&daemon).unwrap().parent = MASTER;
             }
             Act::ForkWorker => {

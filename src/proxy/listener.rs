@@ -28,6 +28,8 @@ mod unix;
 /// First wait after an error that will not go away at once; doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a handshake that a stop comes into has to end: a round trip.
+const HANDSHAKE: Duration = Duration::from_millis(50);
 /// Descriptors that are no connection: listeners, files, what the thread rung has in the kernel.
 const OWN: usize = 40;
 /// Idle connections that are closed when the process has no descriptor left.
@@ -52,7 +54,7 @@ pub fn connections_that_fit(wanted: usize) -> usize {
 /// Accepts and serves connections until `stop`; then takes what the kernel has queued, lets each connection finish
 /// its exchange, and returns while `tracker` still has those.
 pub async fn serve<H: Handler>(
-    mut listener: Listener,
+    listener: Listener,
     options: ServeOptions,
     handler: H,
     stop: CancellationToken,
@@ -104,12 +106,7 @@ pub async fn serve<H: Handler>(
             break;
         }
     }
-    // Closing a listener resets what it has queued: those clients were promised a connection.
-    listener.hide();
-    while let Some(Ok(accepted)) = listener.accept_queued() {
-        server.admit(accepted);
-    }
-    listener.close();
+    server.close(listener).await;
 }
 
 /// The connection was gone before it was accepted: no reason to pause.
@@ -135,6 +132,25 @@ struct Server<H> {
 }
 
 impl<H: Handler> Server<H> {
+    /// Closing a listener resets what it has queued, and what is about to be: those clients were promised a connection.
+    async fn close(&self, mut listener: Listener) {
+        if listener.hide() {
+            let ended = tokio::time::sleep(HANDSHAKE);
+            tokio::pin!(ended);
+            loop {
+                tokio::select! {
+                    biased;
+                    Ok(accepted) = listener.accept() => self.admit(accepted),
+                    () = &mut ended => break,
+                }
+            }
+        }
+        while let Some(Ok(accepted)) = listener.accept_queued() {
+            self.admit(accepted);
+        }
+        listener.close();
+    }
+
     fn admit(&self, accepted: Accepted) {
         let limits = self.options.limits.load();
         let (admitted, evicted) = self.crowd.admits(limits.max_connections, Instant::now());

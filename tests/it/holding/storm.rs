@@ -96,10 +96,10 @@ async fn reloads_fail_no_request_and_cut_no_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_at_any_instant_fails_no_request_that_was_taken() {
+async fn a_stop_at_any_instant_fails_no_request_and_resets_no_connection() {
     let rounds = long(50, 300);
     let app = app::service("ok").await;
-    let (mut good, mut unaccepted, mut slowest) = (0, 0, Duration::ZERO);
+    let (mut good, mut slowest) = (0, Duration::ZERO);
     for round in 0..rounds {
         let config = sidecar::to(app.address)
             .set("correlation.thread", json!(false))
@@ -111,7 +111,7 @@ async fn a_stop_at_any_instant_fails_no_request_that_was_taken() {
         tokio::time::sleep(Duration::from_micros((round * 613 % 5000) as u64)).await;
         let begun = Instant::now();
         hopspan.process.signal(15);
-        let mut tally = load.ended().await;
+        let tally = load.ended().await;
         assert_eq!(
             hopspan.process.exit().await,
             0,
@@ -119,25 +119,11 @@ async fn a_stop_at_any_instant_fails_no_request_that_was_taken() {
             hopspan.process.output()
         );
         slowest = slowest.max(begun.elapsed());
-        // The kernel takes connections until the moment in which a listener closes: what nobody has accepted by then is
-        // reset, with its first request if that was sent (Linux has no way to end that earlier; under socket activation
-        // the socket stays). Clients come back here all the time; those that were answered before are never among them.
-        let all = tally.failures.len();
-        let lost = [
-            "connect: Connection reset",
-            "closed without an answer: \"\"",
-        ];
-        tally
-            .failures
-            .retain(|why| !lost.iter().any(|start| why.starts_with(start)));
-        unaccepted += all - tally.failures.len();
+        // Clients come back all the time: what the kernel has taken is answered, what it has not is refused.
         tally.assert_all_good(1);
         good += tally.good;
     }
-    println!(
-        "{rounds} stops: {good} requests, 0 failed, {unaccepted} connections not accepted; slowest {slowest:?}"
-    );
-    assert!(unaccepted <= 4 + rounds / 5, "{unaccepted}");
+    println!("{rounds} stops: {good} requests, 0 failed; slowest {slowest:?}");
     assert!(slowest < Duration::from_secs(20), "{slowest:?}");
 }
 

@@ -3,17 +3,11 @@
 //!
 //! Sizes here are those of every run; `tests/real/long` runs the same at their long size.
 
-mod cost;
+mod bodies;
 mod leverage;
 mod limits;
 mod soak;
 mod storm;
 mod world;
 
-/// A size for every run, or that of `tests/real/long`.
-fn long(every: usize, long: usize) -> usize {
-    match std::env::var_os("HOPSPAN_TEST_LONG") {
-        Some(_) => long,
-        None => every,
-    }
-}
+use crate::support::{cost, long};

@@ -1,17 +1,16 @@
-//! Bodies flow: nothing is kept back, backpressure reaches the sender, and a gigabyte each way costs no memory.
+//! Bodies flow: nothing is kept back, and backpressure reaches the sender. What gibibytes of them cost: `holding::bodies`.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Channel};
+use http_body_util::Channel;
 use serde_json::json;
 
 use crate::support::app::{self, App, ReplyExt};
-use crate::support::collector;
 use crate::support::{raw, sidecar, within};
 
 const CHUNK: usize = 64 * 1024;
 const GIB: usize = 1 << 30;
 
-/// `/down` sends a gibibyte, `/up` counts what it gets.
+/// `/down` sends a gibibyte.
 async fn heavy() -> App {
     app::http()
         .streaming("/down", |_| async {
@@ -26,91 +25,8 @@ async fn heavy() -> App {
             });
             app::reply(200).stream(body)
         })
-        .streaming("/up", |request| async {
-            let mut body = request.into_body();
-            let mut count = 0;
-            while let Some(frame) = body.frame().await {
-                count += frame.unwrap().data_ref().map_or(0, Bytes::len);
-            }
-            app::reply(200).text(count.to_string())
-        })
         .run()
         .await
-}
-
-/// The peak of this process's resident memory since the last reset, in bytes.
-fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kib = line.unwrap().split_ascii_whitespace().nth(1).unwrap();
-    kib.parse::<usize>().unwrap() * 1024
-}
-
-/// In a process of its own, since the peak is the process's.
-#[test]
-fn a_gibibyte_each_way_keeps_memory_flat() {
-    let inner = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "streaming::heavy_bodies",
-            "--nocapture",
-        ])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&inner.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&inner.stderr).into_owned();
-    assert!(inner.status.success(), "{said}\n{errors}");
-    assert!(said.contains("1 passed"), "{said}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the other side of the test above, which starts it"]
-async fn heavy_bodies() {
-    let app = heavy().await;
-    let collector = collector::grpc();
-    let hopspan = sidecar::to(app.address).collector(&collector).run().await;
-    // Once small, so that everything that is made once is made.
-    raw::exchange(
-        hopspan.inbound,
-        "POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi",
-    )
-    .await;
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before = peak();
-    for listener in [hopspan.inbound, hopspan.outbound] {
-        let of = if listener == hopspan.inbound {
-            String::new()
-        } else {
-            format!("http://{}", app.address)
-        };
-        let mut down = raw::connect(listener).await;
-        down.write(format!(
-            "GET {of}/down HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            app.address
-        ))
-        .await;
-        assert_eq!(down.head().await.status(), 200);
-        assert!(down.skip().await >= GIB);
-
-        let mut up = raw::connect(listener).await;
-        up.write(format!(
-            "POST {of}/up HTTP/1.1\r\nHost: {}\r\nContent-Length: {GIB}\r\n\r\n",
-            app.address
-        ))
-        .await;
-        let chunk = vec![b'u'; CHUNK];
-        for _ in 0..GIB / CHUNK {
-            up.write(&chunk).await;
-        }
-        assert_eq!(up.response().await.text(), GIB.to_string());
-    }
-    let grown = peak().saturating_sub(before);
-    println!("peak grew by {} KiB", grown / 1024);
-    assert!(grown < 16 << 20, "peak grew by {grown} bytes");
-    for span in collector.spans(8).await {
-        assert!(!span.failed(), "{span:?}");
-    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
 //! - [`raw`]: bytes as they are, for both sides: truncated, early, garbage, reset, slow
 //! - [`collector`]: an OTLP receiver (gRPC or HTTP) that can fail in the ways collectors do; [`spans`]: what it got
 //! - [`sidecar`]: hopspan itself, in this process; [`load`]: steady requests while something happens to it
+//! - [`cost`]: what a process takes of memory, CPU time and descriptors
 //! - [`process`]: other programs, their output and their end; [`binary`]: the compiled hopspan; [`python`]: real Django
 
 // Each test module uses a part; what none uses yet is for the next one.
@@ -19,6 +20,7 @@ pub(crate) mod app;
 pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod collector;
+pub(crate) mod cost;
 pub(crate) mod h2;
 pub(crate) mod h2_server;
 pub(crate) mod journal;
@@ -38,6 +40,14 @@ pub(crate) mod w3c;
 
 use std::future::Future;
 use std::time::Duration;
+
+/// A size for every run, or that of `tests/real/long`.
+pub(crate) fn long(every: usize, long: usize) -> usize {
+    match std::env::var_os("HOPSPAN_TEST_LONG") {
+        Some(_) => long,
+        None => every,
+    }
+}
 
 /// How long a test waits for something that should happen at once. Long, since machines are busy: only a test that fails
 /// takes it.

@@ -12,6 +12,9 @@ use crate::support::raw::Peer;
 use crate::support::sidecar::sum;
 use crate::support::{binary, client, collector, eventually, h2, load, raw, sidecar, within};
 
+/// Connections of those who do, open at once: the oldest go first.
+const HELD: usize = 20;
+
 /// Somebody who means harm, or has an accident. `number` picks which.
 async fn fault(hopspan: &binary::Serving, number: u64, held: &mut Vec<Peer>) {
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n");
@@ -68,9 +71,6 @@ async fn fault(hopspan: &binary::Serving, number: u64, held: &mut Vec<Peer>) {
         }
     }
     held.push(peer);
-    if held.len() > 20 {
-        held.remove(0);
-    }
 }
 
 /// Requests over HTTP/2, some at once, until `stop`. Gives how many.
@@ -118,6 +118,8 @@ async fn a_soak_with_faults_leaves_nothing_behind() {
     while Instant::now() < end {
         fault(&hopspan, faults * 7 + faults / 10, &mut held).await;
         faults += 1;
+        // Some faults leave two.
+        held.drain(..held.len().saturating_sub(HELD));
         if end.saturating_duration_since(Instant::now()) < lasts / 5 * (5 - memory.len() as u32) {
             memory.push(cost::memory(pid, "VmRSS"));
         }
@@ -168,7 +170,9 @@ async fn a_soak_with_faults_leaves_nothing_behind() {
     );
     assert!(cut.is_empty(), "{cut:?}");
     tally.assert_all_good(100);
-    // What is in use after the first fifth (buffers, spans on their way) is what it takes; it does not grow from there.
-    let steady = memory[1];
-    assert!(after.0 < steady + 8 * 1024, "{} KiB more", after.0 - steady);
+    // Buffers, and spans on their way: 8,192 of about a KiB may wait, at any time. What is taken in the first half is what
+    // it takes; it does not grow from there.
+    let steady = memory[1].max(memory[2]);
+    let more = after.0.saturating_sub(steady);
+    assert!(more < long(16, 4) * 1024, "{more} KiB more");
 }

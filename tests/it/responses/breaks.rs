@@ -1,5 +1,5 @@
 //! An exchange that breaks off after each of its bytes, either way, by FIN and by RST; connections that close just as
-//! they are used again.
+//! they are used again. At their long size messages are of 2 KiB, and it is 100,000 requests that meet a closing connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,26 +7,39 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::support::journal::Journal;
-use crate::support::{client, raw, sidecar};
+use crate::support::{client, long, raw, sidecar};
 
-const BY_LENGTH: &str = "HTTP/1.1 200 OK\r\nX-Y: z\r\nContent-Length: 10\r\n\r\n0123456789";
-const BY_CHUNKS: &str =
-    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n";
+/// A message that begins like this, by Content-Length and by chunks. Both have some fields and some body, or a KiB of each.
+fn messages(line: &str) -> [String; 2] {
+    let (field, half) = ("z".repeat(long(1, 1000)), "0".repeat(long(5, 500)));
+    let head = format!("{line}\r\nHost: shop\r\nX-Y: {field}\r\n");
+    let size = half.len();
+    [
+        format!("{head}Content-Length: {}\r\n\r\n{half}{half}", 2 * size),
+        format!(
+            "{head}Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n{half}\r\n{size:x}\r\n{half}\r\n0\r\n\r\n"
+        ),
+    ]
+}
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_after_any_byte_is_never_complete() {
-    let mut ran = 0;
-    for answer in [BY_LENGTH, BY_CHUNKS] {
+    let (mut ran, answers) = (0, messages("HTTP/1.1 200 OK"));
+    for answer in &answers {
         // The path says how much is sent, and how it ends.
-        let upstream = raw::server(move |mut peer| async move {
-            let Some(head) = peer.try_head().await else {
-                return;
-            };
-            let (count, end) = head.target()[1..].split_once('/').unwrap();
-            let count: usize = count.parse().unwrap();
-            peer.try_write(&answer[..count]).await;
-            if end == "rst" {
-                peer.reset();
+        let sent = answer.clone();
+        let upstream = raw::server(move |mut peer| {
+            let sent = sent.clone();
+            async move {
+                let Some(head) = peer.try_head().await else {
+                    return;
+                };
+                let (count, end) = head.target()[1..].split_once('/').unwrap();
+                let count: usize = count.parse().unwrap();
+                peer.try_write(&sent[..count]).await;
+                if end == "rst" {
+                    peer.reset();
+                }
             }
         })
         .await;
@@ -57,15 +70,14 @@ async fn an_answer_that_breaks_off_after_any_byte_is_never_complete() {
         }
     }
     println!("{ran} exchanges");
-    assert_eq!(ran, (BY_LENGTH.len() + BY_CHUNKS.len() + 2) * 4);
+    assert_eq!(ran, (answers[0].len() + answers[1].len() + 2) * 4);
+    assert!(ran > long(400, 16_000));
 }
 
 #[tokio::test]
 async fn an_upload_that_breaks_off_after_any_byte_is_never_complete_at_the_app() {
-    let by_length = "POST /a HTTP/1.1\r\nHost: shop\r\nContent-Length: 10\r\n\r\n0123456789";
-    let by_chunks = "POST /a HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n0\r\n\r\n";
     let mut ran = 0;
-    for request in [by_length, by_chunks] {
+    for request in &messages("POST /a HTTP/1.1") {
         for reset in [false, true] {
             let seen = Journal::default();
             let journal: Journal<Vec<u8>> = seen.clone();
@@ -96,7 +108,7 @@ async fn an_upload_that_breaks_off_after_any_byte_is_never_complete_at_the_app()
         }
     }
     println!("{ran} uploads");
-    assert!(ran > 200);
+    assert!(ran > long(200, 8000));
 }
 
 /// An app that takes a second request on a connection only to close on it.
@@ -125,6 +137,7 @@ async fn closes_on_reuse(executed: Journal<String>, reset: bool) -> raw::Server 
 
 #[tokio::test]
 async fn a_connection_that_closes_as_it_is_used_again_costs_no_get_and_doubles_no_post() {
+    let rounds = long(315, 6250);
     for reset in [false, true] {
         let executed = Journal::default();
         let app = closes_on_reuse(executed.clone(), reset).await;
@@ -135,7 +148,7 @@ async fn a_connection_that_closes_as_it_is_used_again_costs_no_get_and_doubles_n
             clients.spawn(async move {
                 let mut failed = 0;
                 let mut peer = raw::connect(inbound).await;
-                for round in 0..60 {
+                for round in 0..rounds {
                     let path = format!("/{number}/{round}");
                     let request = match round % 3 {
                         0 => client::post(inbound, &path, "pay"),

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 /// CPU time that the threads of a process have used; of those that ended, none.
-pub(super) fn cpu(pid: u32) -> Duration {
+pub(crate) fn cpu(pid: u32) -> Duration {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     tasks.map(|task| on_cpu(&task.unwrap().path())).sum()
 }
 
 /// CPU time that this thread has used.
-pub(super) fn own_cpu() -> Duration {
+pub(crate) fn own_cpu() -> Duration {
     on_cpu(Path::new("/proc/thread-self"))
 }
 
@@ -22,14 +22,14 @@ fn on_cpu(task: &Path) -> Duration {
 }
 
 /// A field of `/proc/PID/status` in KiB: `VmRSS` now, `VmHWM` at most.
-pub(super) fn memory(pid: u32, field: &str) -> usize {
+pub(crate) fn memory(pid: u32, field: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// Open descriptors of a process.
-pub(super) fn descriptors(pid: u32) -> usize {
+pub(crate) fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .count()

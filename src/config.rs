@@ -156,6 +156,8 @@ impl Config {
         let mut faults = self.clashing_listeners();
         faults.extend(self.unreachable_listeners());
         faults.extend(self.lonely_tls());
+        let windows = self.limits.impossible_windows();
+        faults.extend(windows.map(|(key, advice)| self.fault(key, advice.message, advice.help)));
         for (index, app) in self.inbound.app.iter().enumerate() {
             if meet(&app.address, &self.inbound.listen) {
                 let path = self.item("inbound.app", index);

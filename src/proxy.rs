@@ -31,3 +31,6 @@ mod resolve;
 mod sniff;
 pub(crate) mod socket;
 mod timed;
+
+/// Fields of a head for which hyper needs no allocation: its own default.
+const HYPER_MAX_HEADERS: usize = 100;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::advice::Advice;
 use super::{count, duration, size};
 
 /// `timeouts:`: how long hopspan waits for what.
@@ -100,6 +101,18 @@ pub struct Limits {
     /// HTTP/2 requests at once, over all connections of clients.
     #[serde(with = "count")]
     pub http2_requests: usize,
+    /// Bytes that a client may send ahead on one HTTP/2 stream (RFC 9113 section 5.2).
+    #[serde(with = "size")]
+    pub http2_stream_window: usize,
+    /// Bytes that it may send ahead on all streams of a connection.
+    #[serde(with = "size")]
+    pub http2_window: usize,
+    /// Streams of a connection that the client reset before anybody looked at them (CVE-2023-44487).
+    #[serde(with = "count")]
+    pub http2_resets: usize,
+    /// Streams of a connection that hopspan reset for the client's mistakes (CVE-2025-8671).
+    #[serde(with = "count")]
+    pub http2_local_resets: usize,
     /// Unused connections kept to one upstream.
     #[serde(with = "count")]
     pub idle_per_upstream: usize,
@@ -123,9 +136,37 @@ impl Default for Limits {
             http2_head_bytes: 16 * 1024,
             http2_heads: 16 * 1024 * 1024,
             http2_requests: 10_000,
+            http2_stream_window: 64 * 1024,
+            http2_window: 1024 * 1024,
+            http2_resets: 20,
+            http2_local_resets: 200,
             idle_per_upstream: 256,
             attributes: 128,
             attribute_bytes: 4096,
         }
+    }
+}
+
+/// What RFC 9113 section 6.9 can name: 2^31 - 1.
+const MAX_WINDOW: usize = 0x7fff_ffff;
+/// What each connection begins with (section 6.9.2), and no setting can take back.
+const FIRST_WINDOW: usize = 65_535;
+
+impl Limits {
+    /// Windows that HTTP/2 does not have: the key, and what is wrong with its value.
+    pub(super) fn impossible_windows(&self) -> impl Iterator<Item = (&'static str, Advice)> {
+        let windows = [
+            ("limits.http2_stream_window", self.http2_stream_window, 1),
+            ("limits.http2_window", self.http2_window, FIRST_WINDOW),
+        ];
+        let wrong = windows
+            .into_iter()
+            .filter(|(_, window, least)| !(*least..=MAX_WINDOW).contains(window));
+        wrong.map(|(key, window, least)| {
+            let (window, least) = (size::show(window), size::show(least));
+            let wrong = format!("HTTP/2 has no window of {window} here");
+            let help = format!("write a size from {least} to {MAX_WINDOW}B");
+            (key, Advice::new(wrong, help))
+        })
     }
 }

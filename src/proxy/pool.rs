@@ -21,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::HYPER_MAX_HEADERS;
 use super::body::RequestBody;
 use super::connect::{ConnectError, Connected, Connector, Verdict, secure};
 use super::upstream::Upstream;
@@ -225,7 +226,7 @@ impl Pool {
         http1
             .max_header_size(limits.max_head_bytes)
             .max_buf_size(BUFFER.max(limits.max_head_bytes));
-        if limits.max_headers != limits::HYPER_MAX_HEADERS {
+        if limits.max_headers != HYPER_MAX_HEADERS {
             http1.max_headers(limits.max_headers);
         }
         let (sender, connection) = http1.handshake::<_, RequestBody>(io).await?;

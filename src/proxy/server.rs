@@ -14,27 +14,27 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use super::body::ResponseBody;
-use super::original_dst::Redirected;
 use super::proxy_protocol::{self, Origin, Refusal};
 use super::sniff::{Rewound, Spoken, Unheard, sniff};
 use super::socket::Socket;
 use super::stamped::Received;
 use super::timed::{Clock, Timed};
-use crate::telemetry::metrics::{Metrics, Reason};
+use crate::telemetry::metrics::Metrics;
 pub use heads::HeadBudget;
+pub use options::{ServeLimits, ServeOptions};
 pub use redirected::Opaque;
 pub use tls::{ServeTls, Session};
 
 mod heads;
 mod http1;
 mod http2;
+mod options;
 mod redirected;
 mod streams;
 mod tls;
@@ -94,104 +94,6 @@ impl Connection {
         *self
             .from_here
             .get_or_init(|| std::net::UdpSocket::bind((peer, 0)).is_ok())
-    }
-}
-
-/// How connections are served. What may change while serving is in `limits`.
-#[derive(Clone)]
-pub struct ServeOptions {
-    /// `inbound`, `outbound`, `status` or `admin`: the label of metrics.
-    pub direction: &'static str,
-    /// Whether to ask the kernel for receive times.
-    pub stamp: bool,
-    /// Whether the names of a request's fields go on in the case they came in. Costs about 400 instructions a field
-    /// (hyper keeps a second map), a tenth of an exchange; without it they are in lower case, as HTTP/2's always are.
-    pub preserve_case: bool,
-    /// TLS, where it is spoken; read once per new connection.
-    pub tls: Arc<ArcSwapOption<ServeTls>>,
-    /// Peers that begin with a PROXY header; read once per new connection.
-    pub balancers: Arc<ArcSwap<Vec<IpNet>>>,
-    /// Only redirected connections are taken; and what must not be, lest hopspan serves itself.
-    pub redirected: Option<Arc<Redirected>>,
-    /// Whether HTTP/2 is spoken, too.
-    pub http2: bool,
-    /// Whether WebSockets may come by HTTP/2 (RFC 8441).
-    pub websocket: bool,
-    /// What the heads of HTTP/2 requests may take in all, over every listener that shares it.
-    pub heads: Arc<HeadBudget>,
-    /// Read once per new connection.
-    pub limits: Arc<ArcSwap<ServeLimits>>,
-    /// Where things are counted.
-    pub metrics: Arc<Metrics>,
-    /// Cancelled when the drain deadline has passed: connections still open are dropped, whatever they do.
-    pub cut: CancellationToken,
-}
-
-impl ServeOptions {
-    /// Default limits, HTTP/1.x only, never cut.
-    pub fn new(direction: &'static str, metrics: Arc<Metrics>) -> ServeOptions {
-        ServeOptions {
-            direction,
-            stamp: false,
-            preserve_case: true,
-            tls: Arc::default(),
-            balancers: Arc::default(),
-            redirected: None,
-            http2: false,
-            websocket: false,
-            heads: Arc::new(HeadBudget::new(&metrics)),
-            limits: Arc::new(ArcSwap::from_pointee(ServeLimits::default())),
-            metrics,
-            cut: CancellationToken::new(),
-        }
-    }
-}
-
-/// Limits of one listener; a change applies to new connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServeLimits {
-    /// From the first byte of a head to its last.
-    pub header_timeout: Duration,
-    /// From the first byte of a TLS handshake to its end.
-    pub handshake_timeout: Duration,
-    /// For a redirected connection to show that it speaks HTTP.
-    pub detect_timeout: Duration,
-    /// Without a byte between requests. Above the idle limit of whatever is in front, so that it closes first.
-    pub idle_timeout: Duration,
-    /// A client that takes no byte of a response for so long is cut off; `None`: never. Tunnels are exempt.
-    pub write_timeout: Option<Duration>,
-    /// Request line and fields together; above: 431.
-    pub max_head_bytes: usize,
-    /// Fields of a head; above: 431.
-    pub max_headers: usize,
-    /// Open client connections; above: refused.
-    pub max_connections: usize,
-    /// Requests at once on an HTTP/2 connection; above: the client waits.
-    pub http2_streams: u32,
-    /// Fields of an HTTP/2 head, as RFC 9113 section 6.5.2 counts them; above: 431.
-    pub http2_head_bytes: usize,
-    /// Heads of HTTP/2 requests in hand at once, over all connections; above: 503.
-    pub http2_heads: usize,
-    /// HTTP/2 requests at once, over all connections; above: 503.
-    pub http2_requests: usize,
-}
-
-impl Default for ServeLimits {
-    fn default() -> ServeLimits {
-        ServeLimits {
-            header_timeout: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(10),
-            detect_timeout: Duration::from_millis(200),
-            idle_timeout: Duration::from_secs(75),
-            write_timeout: Some(Duration::from_secs(60)),
-            max_head_bytes: 32 * 1024,
-            max_headers: http1::HYPER_MAX_HEADERS,
-            max_connections: 10_000,
-            http2_streams: 100,
-            http2_head_bytes: 16 * 1024,
-            http2_heads: 16 * 1024 * 1024,
-            http2_requests: 10_000,
-        }
     }
 }
 
@@ -349,16 +251,6 @@ struct Client<'a, H> {
     clock: Arc<Clock>,
     handler: H,
     stop: CancellationToken,
-}
-
-impl ServeOptions {
-    /// Counts what came to no request, or was no HTTP.
-    fn count(&self, reason: &'static str) {
-        self.metrics
-            .protocol_errors
-            .get_or_create(&Reason { reason })
-            .inc();
-    }
 }
 
 /// A handler whose panic is an answer, so that neither the process nor the accounting of a connection is lost.

@@ -242,7 +242,16 @@ fn serve_limits(snapshot: &Snapshot) -> ServeLimits {
         http2_head_bytes: snapshot.limits.http2_head_bytes,
         http2_heads: snapshot.limits.http2_heads,
         http2_requests: snapshot.limits.http2_requests,
+        http2_stream_window: window(snapshot.limits.http2_stream_window),
+        http2_window: window(snapshot.limits.http2_window),
+        http2_resets: snapshot.limits.http2_resets,
+        http2_local_resets: snapshot.limits.http2_local_resets,
     }
+}
+
+/// A window of HTTP/2, which the config has checked.
+fn window(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX >> 1)
 }
 
 /// As many connections as are wanted, or as the descriptor limit allows.

@@ -12,6 +12,7 @@ use crate::support::{client, collector, eventually, h2, raw, sidecar, within};
 
 mod abuse;
 mod downgrade;
+mod settings;
 
 #[tokio::test]
 async fn a_request_reaches_the_app_as_http_1_and_its_span_says_2() {

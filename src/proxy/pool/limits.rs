@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// hyper's own default, for which it needs no allocation.
-pub(super) const HYPER_MAX_HEADERS: usize = 100;
+use crate::proxy::HYPER_MAX_HEADERS;
 
 /// Limits of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]

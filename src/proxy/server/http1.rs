@@ -19,12 +19,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
 use super::{Caught, Client, Handler, ServeLimits, Wire};
+use crate::proxy::HYPER_MAX_HEADERS;
 use crate::proxy::body::io_kind;
 use crate::proxy::refusal;
 use crate::proxy::timed::{Clock, HeadTimer};
 
-/// hyper's own default, for which it needs no allocation.
-pub(super) const HYPER_MAX_HEADERS: usize = 100;
 /// hyper's buffer each way. Also the largest single read, so larger than a head may be.
 const BUFFER: usize = 64 * 1024;
 /// How long a 408 may take to be sent.

@@ -21,16 +21,8 @@ use super::streams::{Paced, Streams};
 use super::{Caught, Client, Handler, ServeLimits, Wire, own_answer};
 use crate::proxy::body::{ResponseBody, io_kind};
 
-/// Of each stream, for a client's data. RFC 9113's default.
-const STREAM_WINDOW: u32 = 64 * 1024 - 1;
-/// Of all streams of a connection together.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Of each stream, what waits to be sent.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that the client reset before they were looked at (CVE-2023-44487), and that it made us reset
-/// (CVE-2025-8671): above, the connection is closed.
-const RESETS: usize = 20;
-const LOCAL_RESETS: usize = 200;
 /// A client that is silent is asked whether it is there, and has so long to answer.
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PONG_WITHIN: Duration = Duration::from_secs(20);
@@ -127,11 +119,12 @@ fn builder(limits: &ServeLimits, streams: Streams) -> http2::Builder<Streams> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
         .max_header_list_size(u32::try_from(limits.http2_head_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(limits.http2_stream_window)
+        .initial_connection_window_size(limits.http2_window)
         .max_send_buf_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(RESETS)
-        .max_local_error_reset_streams(LOCAL_RESETS)
+        // CVE-2023-44487 and CVE-2025-8671.
+        .max_pending_accept_reset_streams(limits.http2_resets)
+        .max_local_error_reset_streams(limits.http2_local_resets)
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PONG_WITHIN)
         .auto_date_header(true);

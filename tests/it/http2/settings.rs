@@ -1,0 +1,141 @@
+//! What `limits:` says of windows and resets, at its edge: what a client may still do, and what ends it.
+
+use serde_json::json;
+
+use crate::support::h2::Frames;
+use crate::support::{app, h2, sidecar};
+
+const FLOW_CONTROL_ERROR: u32 = 3;
+const ENHANCE_YOUR_CALM: u32 = 0xb;
+/// Of a SETTINGS frame (RFC 9113 section 6.5.2).
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
+/// What hopspan's SETTINGS say of a stream's window; acknowledged, so that it holds.
+async fn stream_window(frames: &mut Frames) -> Option<u32> {
+    let settings = frames.expect(h2::SETTINGS, "settings").await;
+    frames.send(h2::SETTINGS, h2::ACK, 0, &[]).await;
+    let mut settings = settings.payload.chunks(6);
+    settings.find_map(|setting| {
+        let (name, value) = setting.split_at(2);
+        let wanted = name == INITIAL_WINDOW_SIZE.to_be_bytes();
+        wanted.then(|| u32::from_be_bytes(value.try_into().unwrap()))
+    })
+}
+
+/// A POST whose content is one frame of `bytes`.
+async fn post(frames: &mut Frames, stream: u32, bytes: usize) {
+    let mut head = h2::get("/");
+    head[0].1 = "POST";
+    frames.headers(stream, h2::END_HEADERS, &head).await;
+    let content = vec![b'x'; bytes];
+    frames
+        .send(h2::DATA, h2::END_STREAM, stream, &content)
+        .await;
+}
+
+#[tokio::test]
+async fn a_window_of_a_stream_is_as_wide_as_it_is_set() {
+    let app = app::service("ok").await;
+    let hopspan = sidecar::to(app.address)
+        .set("limits.http2_stream_window", json!("1KiB"))
+        .run()
+        .await;
+    let mut frames = h2::frames(hopspan.inbound).await;
+    assert_eq!(stream_window(&mut frames).await, Some(1024));
+    post(&mut frames, 1, 1024).await;
+    assert_eq!(frames.expect(h2::HEADERS, "an answer").await.stream, 1);
+    post(&mut frames, 3, 1025).await;
+    let end = loop {
+        let frame = frames.next().await.expect("a word on it");
+        if matches!(frame.kind, h2::RST_STREAM | h2::GOAWAY) {
+            break frame;
+        }
+    };
+    assert_eq!(end.code(), FLOW_CONTROL_ERROR);
+    assert_eq!(app.received.len(), 1);
+}
+
+#[tokio::test]
+async fn windows_are_announced_as_they_are_set() {
+    let app = app::service("ok").await;
+    for (set, stream, all) in [
+        (None, 64 << 10, 1 << 20),
+        (Some(("128KiB", "256KiB")), 128 << 10, 256 << 10),
+    ] {
+        let mut hopspan = sidecar::to(app.address);
+        if let Some((stream, all)) = set {
+            hopspan = hopspan
+                .set("limits.http2_stream_window", json!(stream))
+                .set("limits.http2_window", json!(all));
+        }
+        let hopspan = hopspan.run().await;
+        let mut frames = h2::frames(hopspan.inbound).await;
+        assert_eq!(stream_window(&mut frames).await, Some(stream));
+        let wider = frames.expect(h2::WINDOW_UPDATE, "a wider window").await;
+        let by = u32::from_be_bytes(wider.payload.try_into().unwrap());
+        assert_eq!((wider.stream, by + 65_535), (0, all));
+    }
+}
+
+/// So many requests in one write, of which none makes it.
+fn spoilt(count: u32, request: impl Fn(u32) -> [Vec<u8>; 2]) -> Vec<u8> {
+    let streams = (1..).step_by(2).take(count as usize);
+    streams.flat_map(request).flatten().collect()
+}
+
+/// The client changes its mind.
+fn reset(stream: u32) -> [Vec<u8>; 2] {
+    let head = h2::hpack(&h2::get("/"));
+    let head = h2::frame(h2::HEADERS, h2::WHOLE, stream, &head);
+    let cancel = 8_u32.to_be_bytes();
+    [head, h2::frame(h2::RST_STREAM, 0, stream, &cancel)]
+}
+
+/// More content than the head has promised: hopspan must reset the stream.
+fn overlong(stream: u32) -> [Vec<u8>; 2] {
+    let mut head = h2::get("/");
+    head[0].1 = "POST";
+    head.push(("content-length", "1"));
+    let head = h2::frame(h2::HEADERS, h2::END_HEADERS, stream, &h2::hpack(&head));
+    [head, h2::frame(h2::DATA, h2::END_STREAM, stream, b"xx")]
+}
+
+/// CVE-2023-44487 and CVE-2025-8671.
+#[tokio::test]
+async fn resets_end_a_connection_above_their_number() {
+    let app = app::service("ok").await;
+    let mut ran = 0;
+    for (key, allowed, bytes, held) in [
+        ("http2_resets", None, spoilt(20, reset), true),
+        ("http2_resets", None, spoilt(40, reset), false),
+        ("http2_resets", Some(60), spoilt(40, reset), true),
+        ("http2_resets", Some(3), spoilt(10, reset), false),
+        ("http2_local_resets", Some(30), spoilt(20, overlong), true),
+        ("http2_local_resets", Some(3), spoilt(20, overlong), false),
+    ] {
+        let mut hopspan = sidecar::to(app.address);
+        if let Some(allowed) = allowed {
+            hopspan = hopspan.set(&format!("limits.{key}"), json!(allowed));
+        }
+        let hopspan = hopspan.run().await;
+        let mut frames = h2::frames(hopspan.inbound).await;
+        stream_window(&mut frames).await;
+        frames.peer.write(bytes).await;
+        frames
+            .peer
+            .try_write(h2::frame(h2::PING, 0, 0, b"8 octets"))
+            .await;
+        let code = loop {
+            match frames.next().await {
+                Some(frame) if frame.kind == h2::GOAWAY => break Some(frame.code()),
+                Some(frame) if frame.kind == h2::PING && frame.flags & h2::ACK != 0 => break None,
+                Some(_) => {}
+                None => panic!("{key} {allowed:?}: closed without a word"),
+            }
+        };
+        let expected = (!held).then_some(ENHANCE_YOUR_CALM);
+        assert_eq!(code, expected, "{key} {allowed:?}");
+        ran += 1;
+    }
+    assert_eq!(ran, 6);
+}

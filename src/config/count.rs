@@ -1,6 +1,6 @@
 //! Whole numbers of at least 1.
 //!
-//! For serde: `#[serde(with = "count")]` on a `usize`.
+//! For serde: `#[serde(with = "count")]` on a `usize`; `count::optional` on an `Option<usize>`, which may be `off`.
 
 use std::borrow::Cow;
 
@@ -15,12 +15,16 @@ use super::advice::Advice;
 /// Where it is no whole number above 0.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let text = Cow::<'de, str>::deserialize(deserializer)?;
+    parse(&text).map_err(D::Error::custom)
+}
+
+fn parse(text: &str) -> Result<usize, Advice> {
     match text.parse::<usize>() {
         Ok(count) if count > 0 => Ok(count),
-        _ => Err(D::Error::custom(Advice::new(
+        _ => Err(Advice::new(
             format!("`{text}` is not a count"),
             "write a whole number, 1 or more",
-        ))),
+        )),
     }
 }
 
@@ -30,4 +34,43 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, 
 /// Those of the serializer.
 pub fn serialize<S: Serializer>(count: &usize, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(*count as u64)
+}
+
+/// Serde for `Option<usize>`: `off` (or nothing) is none.
+pub mod optional {
+    use std::borrow::Cow;
+
+    use serde::de::{Deserialize, Deserializer, Error as _};
+    use serde::ser::Serializer;
+
+    /// Serde: reads a count, or `off`.
+    ///
+    /// # Errors
+    /// Where it is neither.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<usize>, D::Error> {
+        match Option::<Cow<'de, str>>::deserialize(deserializer)? {
+            None => Ok(None),
+            Some(text) if text == "off" => Ok(None),
+            Some(text) => super::parse(&text)
+                .map(Some)
+                .map_err(|advice| advice.or("`off` for no limit"))
+                .map_err(D::Error::custom),
+        }
+    }
+
+    /// Serde: writes a count, or `off`.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(
+        count: &Option<usize>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match count {
+            Some(count) => super::serialize(count, serializer),
+            None => serializer.serialize_str("off"),
+        }
+    }
 }

@@ -34,6 +34,9 @@ pub struct Timeouts {
     /// Connecting to a service, per address.
     #[serde(with = "duration")]
     pub connect: Duration,
+    /// For one of the connections that an upstream may have, where `limits.connections_per_upstream` says how many.
+    #[serde(with = "duration")]
+    pub upstream_queue: Duration,
     /// From the request sent to the head of the response; none by default, since slow views are the app's business.
     #[serde(with = "duration::optional")]
     pub response: Option<Duration>,
@@ -61,6 +64,7 @@ impl Default for Timeouts {
             body_idle: Duration::from_secs(60),
             connect_app: Duration::from_secs(1),
             connect: Duration::from_secs(5),
+            upstream_queue: Duration::from_secs(5),
             response: None,
             upstream_idle_app: Duration::from_millis(1500),
             upstream_idle: Duration::from_secs(30),
@@ -113,6 +117,12 @@ pub struct Limits {
     /// Streams of a connection that hopspan reset for the client's mistakes (CVE-2025-8671).
     #[serde(with = "count")]
     pub http2_local_resets: usize,
+    /// Connections in use at once to one upstream, streams of HTTP/2 counted as such; none by default.
+    #[serde(with = "count::optional")]
+    pub connections_per_upstream: Option<usize>,
+    /// Requests that wait for one of these.
+    #[serde(with = "count")]
+    pub queue_per_upstream: usize,
     /// Unused connections kept to one upstream.
     #[serde(with = "count")]
     pub idle_per_upstream: usize,
@@ -140,6 +150,8 @@ impl Default for Limits {
             http2_window: 1024 * 1024,
             http2_resets: 20,
             http2_local_resets: 200,
+            connections_per_upstream: None,
+            queue_per_upstream: 1024,
             idle_per_upstream: 256,
             attributes: 128,
             attribute_bytes: 4096,

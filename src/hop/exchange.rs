@@ -25,6 +25,8 @@ use crate::trace::sampling::{self, Sampler};
 use crate::trace::span::{End, Moment, Span, Value};
 use crate::trace::{Context, Parent, semconv, span};
 
+/// Of who is asked to come back: a place may be free in a second.
+const SOON: HeaderValue = HeaderValue::from_static("1");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// See the module.
@@ -183,6 +185,9 @@ impl Exchange {
         if tunnel || malformed || self.had_trailers() {
             // Who sends one malformed message may mean another by the bytes that follow it.
             headers.insert(header::CONNECTION, CLOSE);
+        }
+        if matches!(error, ExchangeError::ConnectionLimitReached(_)) {
+            headers.insert(header::RETRY_AFTER, SOON);
         }
         if let Ok(value) = HeaderValue::try_from(format!("hopspan; error={}", told.name)) {
             headers.insert("proxy-status", value);

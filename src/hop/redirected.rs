@@ -13,7 +13,9 @@ use super::{Hop, exchange};
 use crate::config::Address;
 use crate::correlation::Unlinked;
 use crate::hop::error::ExchangeError;
+use crate::proxy::pool::Place;
 use crate::proxy::server::{Connection, Opaque};
+use crate::proxy::socket::Socket;
 use crate::proxy::tunnel;
 use crate::routing::Snapshot;
 use crate::telemetry::metrics::Reason;
@@ -30,7 +32,7 @@ pub(super) async fn relay(hop: &Arc<Hop>, mut client: Opaque, connection: &Conne
         return fail(hop, client, &denied);
     }
     let mut span = begin(hop, &snapshot, &client, original);
-    let mut upstream = match dial(hop, &snapshot, original).await {
+    let (mut upstream, place) = match dial(hop, &snapshot, original).await {
         Ok(upstream) => upstream,
         Err(error) => {
             let told = error.told().name;
@@ -41,6 +43,7 @@ pub(super) async fn relay(hop: &Arc<Hop>, mut client: Opaque, connection: &Conne
     hop.metrics.tunnels.inc();
     let end = tunnel::run(client.stream(), &mut upstream, &hop.cut).await;
     hop.metrics.tunnels.dec();
+    drop(place);
     let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     span.attribute(semconv::TUNNEL_SENT, count(end.sent));
     span.attribute(semconv::TUNNEL_RECEIVED, count(end.received));
@@ -60,7 +63,7 @@ async fn dial(
     hop: &Hop,
     snapshot: &Snapshot,
     original: SocketAddr,
-) -> Result<crate::proxy::socket::Socket, ExchangeError> {
+) -> Result<(Socket, Place), ExchangeError> {
     let address = Address::from(original);
     let host = original.ip().to_string();
     let lists = &snapshot.outbound.destinations;
@@ -68,8 +71,8 @@ async fn dial(
         return Err(ExchangeError::DestinationDenied(host, denial.why()));
     }
     let dialled = hop.service_pool.dial(&address).await;
-    let connected = dialled.map_err(|error| connect_error(&address, &error))?;
-    Ok(connected.socket)
+    let (connected, place) = dialled.map_err(|error| connect_error(&address, &error))?;
+    Ok((connected.socket, place))
 }
 
 /// What an HTTP client would read as an answer, this one learns by a reset: as close as it gets to a connect that failed.

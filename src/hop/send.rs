@@ -173,7 +173,7 @@ pub(super) fn connect_error(upstream: &Address, error: &ConnectError) -> Exchang
         ConnectError::DnsTimeout => ExchangeError::DnsTimeout(upstream),
         ConnectError::Loop => ExchangeError::ProxyLoopDetected(upstream),
         ConnectError::Prohibited(why) => ExchangeError::DestinationProhibited(upstream, why),
-        ConnectError::Busy(_) => ExchangeError::ConnectionLimitReached(upstream),
+        ConnectError::Busy => ExchangeError::ConnectionLimitReached(upstream),
         ConnectError::Unreachable => ExchangeError::DestinationUnroutable(upstream),
         ConnectError::Tls(fault, why) => {
             tracing::debug!(upstream, error = %why, "no TLS with an upstream");

@@ -16,6 +16,7 @@ use super::exchange::Exchange;
 use super::send::connect_error;
 use super::{Hop, Plan};
 use crate::proxy::body::ResponseBody;
+use crate::proxy::pool::{Place, Pooled};
 use crate::proxy::socket::Socket;
 use crate::proxy::tunnel::{self, TunnelEnd};
 use crate::trace::semconv;
@@ -30,15 +31,14 @@ pub fn switch(
 ) -> Response<ResponseBody> {
     let upstream = hyper::upgrade::on(&mut response);
     exchange.set_status(response.status());
-    if let Some(pooled) = exchange.pooled.take() {
-        pooled.switched();
-    }
+    let place = exchange.pooled.take().map(Pooled::switched);
     let (parts, _) = response.into_parts();
     let hop_ = hop.clone();
     hop.tunnels.spawn(async move {
         hop_.metrics.tunnels.inc();
         let end = tunnel::upgraded(client, upstream, &hop_.cut).await;
         hop_.metrics.tunnels.dec();
+        drop(place);
         told(exchange, end);
     });
     Response::from_parts(parts, ResponseBody::Empty)
@@ -56,7 +56,7 @@ pub async fn connect(
             "CONNECT needs host:port".to_owned(),
         ));
     };
-    let dialled = hop
+    let (dialled, place) = hop
         .service_pool
         .dial(&upstream.address)
         .await
@@ -68,6 +68,7 @@ pub async fn connect(
     Ok(Connected {
         client: hyper::upgrade::on(&mut request),
         upstream: dialled.socket,
+        place,
     })
 }
 
@@ -75,6 +76,7 @@ pub async fn connect(
 pub struct Connected {
     client: OnUpgrade,
     upstream: Socket,
+    place: Place,
 }
 
 impl Connected {
@@ -92,6 +94,7 @@ impl Connected {
                 },
             };
             hop_.metrics.tunnels.dec();
+            drop(self.place);
             told(exchange, end);
         });
         Response::new(ResponseBody::Empty)

@@ -59,9 +59,9 @@ pub enum ConnectError {
     /// Policy forbids the address.
     #[error("the address is not allowed: {0}")]
     Prohibited(&'static str),
-    /// All connections allowed to this upstream stayed in use for this long.
-    #[error("all connections in use for {0:?}")]
-    Busy(Duration),
+    /// All connections allowed to this upstream are in use, and there was no turn for this one.
+    #[error("all connections that it may have are in use")]
+    Busy,
     /// There was a connection, and no agreement on TLS: what, and in rustls' words.
     #[error("no TLS: {1}")]
     Tls(TlsFault, String),
@@ -81,7 +81,7 @@ impl ConnectError {
             ConnectError::Unreachable => "destination_ip_unroutable",
             ConnectError::Loop => "proxy_loop_detected",
             ConnectError::Prohibited(_) => "destination_ip_prohibited",
-            ConnectError::Busy(_) => "connection_limit_reached",
+            ConnectError::Busy => "connection_limit_reached",
             ConnectError::Tls(TlsFault::Certificate, _) => "tls_certificate_error",
             ConnectError::Tls(TlsFault::Alert, _) => "tls_alert_received",
             ConnectError::Tls(TlsFault::Protocol, _) => "tls_protocol_error",

@@ -11,14 +11,12 @@
 //!
 //! A connection of HTTP/1.1 belongs to one exchange at a time; those of HTTP/2 are [`shared`].
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::HYPER_MAX_HEADERS;
@@ -33,6 +31,7 @@ mod guarded;
 mod idle;
 mod limits;
 mod options;
+mod places;
 mod pooled;
 mod shared;
 
@@ -41,6 +40,8 @@ use guarded::{Guarded, OpenGauge};
 use idle::Idle;
 pub use limits::PoolLimits;
 pub use options::{OnOpen, Opened, PoolOptions};
+pub use places::Place;
+use places::Places;
 pub use pooled::Pooled;
 use pooled::{AbortOnDrop, Cost, Line};
 use shared::{Join, Shared, Tasks, Ticket};
@@ -60,7 +61,7 @@ pub struct Pool {
     http1: http1::Builder,
     idle: Mutex<Idle<Line>>,
     shared: Shared,
-    in_use: Mutex<HashMap<Upstream, Arc<Semaphore>>>,
+    places: Places,
 }
 
 impl Pool {
@@ -80,7 +81,7 @@ impl Pool {
             http1,
             idle: Mutex::default(),
             shared: Shared::default(),
-            in_use: Mutex::default(),
+            places: Places::default(),
         })
     }
 
@@ -88,15 +89,15 @@ impl Pool {
     /// a new one.
     ///
     /// # Errors
-    /// It cannot be connected to, or the cap on connections holds. Nothing has been sent.
+    /// It cannot be connected to, or it has all the connections it may. Nothing has been sent.
     pub async fn checkout(self: &Arc<Pool>, upstream: &Upstream) -> Result<Pooled, ConnectError> {
-        let permit = self.permit(upstream).await?;
+        let place = self.place(&upstream.address).await?;
         if upstream.may_be_shared() {
-            return self.checkout_shared(upstream, permit).await;
+            return self.checkout_shared(upstream, place).await;
         }
         match self.take_idle(upstream) {
-            Some(line) => Ok(Pooled::new(line, self, permit, None)),
-            None => self.open(upstream, permit).await,
+            Some(line) => Ok(Pooled::new(line, self, place, None)),
+            None => self.open(upstream, place).await,
         }
     }
 
@@ -109,28 +110,28 @@ impl Pool {
         self: &Arc<Pool>,
         upstream: &Upstream,
     ) -> Result<Pooled, ConnectError> {
-        let permit = self.permit(upstream).await?;
-        self.open(upstream, permit).await
+        let place = self.place(&upstream.address).await?;
+        self.open(upstream, place).await
     }
 
     async fn checkout_shared(
         self: &Arc<Pool>,
         upstream: &Upstream,
-        permit: Option<OwnedSemaphorePermit>,
+        place: Place,
     ) -> Result<Pooled, ConnectError> {
         let patience = Instant::now() + self.options.limits.load().connect_timeout;
         loop {
             let mut opening = match self.shared.join(upstream, |opened| self.allows(opened)) {
                 Join::Line(stream) => {
                     let line = Line::Shared(stream);
-                    return Ok(Pooled::new(line, self, permit, None));
+                    return Ok(Pooled::new(line, self, place, None));
                 }
                 Join::Http1 => match self.take_idle(upstream) {
-                    Some(line) => return Ok(Pooled::new(line, self, permit, None)),
-                    None => return self.open(upstream, permit).await,
+                    Some(line) => return Ok(Pooled::new(line, self, place, None)),
+                    None => return self.open(upstream, place).await,
                 },
                 Join::Open(ticket) => {
-                    let opened = self.open(upstream, permit).await;
+                    let opened = self.open(upstream, place).await;
                     drop::<Ticket>(ticket);
                     return opened;
                 }
@@ -141,18 +142,20 @@ impl Pool {
                 .await
                 .is_err()
             {
-                return self.open(upstream, permit).await;
+                return self.open(upstream, place).await;
             }
         }
     }
 
-    /// A connection of its own, never pooled: for tunnels.
+    /// A connection of its own, never pooled: for tunnels. It is to be kept with its place.
     ///
     /// # Errors
     /// As [`Pool::checkout`].
-    pub(crate) async fn dial(&self, address: &Address) -> Result<Connected, ConnectError> {
+    pub(crate) async fn dial(&self, address: &Address) -> Result<(Connected, Place), ConnectError> {
+        let place = self.place(address).await?;
         let limit = self.options.limits.load().connect_timeout;
-        self.connector.connect(address, limit).await
+        let connected = self.connector.connect(address, limit).await?;
+        Ok((connected, place))
     }
 
     /// How many connections wait for a request.
@@ -163,7 +166,7 @@ impl Pool {
     async fn open(
         self: &Arc<Pool>,
         upstream: &Upstream,
-        permit: Option<OwnedSemaphorePermit>,
+        place: Place,
     ) -> Result<Pooled, ConnectError> {
         let limits = self.options.limits.load_full();
         let began = std::time::Instant::now();
@@ -210,7 +213,7 @@ impl Pool {
             false => self.speak_http1(io, opened, &limits).await,
         };
         let line = line.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
-        Ok(Pooled::new(line, self, permit, Some(cost)))
+        Ok(Pooled::new(line, self, place, Some(cost)))
     }
 
     async fn speak_http1<S: Speak>(
@@ -268,30 +271,14 @@ impl Pool {
         Ok(Line::Shared(stream))
     }
 
-    async fn permit(
-        &self,
-        upstream: &Upstream,
-    ) -> Result<Option<OwnedSemaphorePermit>, ConnectError> {
+    async fn place(&self, address: &Address) -> Result<Place, ConnectError> {
         let limits = self.options.limits.load();
-        let Some(cap) = limits.max_in_use else {
-            return Ok(None);
-        };
-        let wait = limits.max_wait;
-        drop(limits);
-        let permits = {
-            let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-            // Upstreams come and go: forget those that nobody uses or waits for.
-            in_use.retain(|known, permits| known == upstream || Arc::strong_count(permits) > 1);
-            in_use
-                .entry(upstream.clone())
-                .or_insert_with(|| Arc::new(Semaphore::new(cap)))
-                .clone()
-        };
-        match tokio::time::timeout(wait, permits.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Some(permit)),
-            // Never closed, so the first error is the second.
-            Ok(Err(_)) | Err(_) => Err(ConnectError::Busy(wait)),
+        if limits.max_in_use.is_none() {
+            return Ok(Place::default());
         }
+        let limits = arc_swap::Guard::into_inner(limits);
+        let metrics = &self.options.metrics;
+        self.places.take(address, &limits, metrics).await
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle<Line>> {

@@ -148,9 +148,11 @@ fn app_limits(snapshot: &Snapshot) -> PoolLimits {
         idle: snapshot.timeouts.upstream_idle_app,
         connect_timeout: snapshot.timeouts.connect_app,
         max_idle: snapshot.limits.idle_per_upstream,
+        max_in_use: snapshot.limits.connections_per_upstream,
+        max_queue: snapshot.limits.queue_per_upstream,
+        max_wait: snapshot.timeouts.upstream_queue,
         max_head_bytes: snapshot.limits.head_bytes,
         max_headers: snapshot.limits.headers,
-        ..PoolLimits::app()
     }
 }
 
@@ -159,9 +161,11 @@ fn service_limits(snapshot: &Snapshot) -> PoolLimits {
         idle: snapshot.timeouts.upstream_idle,
         connect_timeout: snapshot.timeouts.connect,
         max_idle: snapshot.limits.idle_per_upstream,
+        max_in_use: snapshot.limits.connections_per_upstream,
+        max_queue: snapshot.limits.queue_per_upstream,
+        max_wait: snapshot.timeouts.upstream_queue,
         max_head_bytes: snapshot.limits.head_bytes,
         max_headers: snapshot.limits.headers,
-        ..PoolLimits::outbound()
     }
 }
 

@@ -146,6 +146,8 @@ pub struct Metrics {
     pub upstream_connections_opened: Counter,
     /// `hopspan_upstream_connections_open`
     pub upstream_connections_open: Gauge,
+    /// `hopspan_upstream_queue`: requests that wait for a connection that their upstream may have
+    pub upstream_queue: Gauge,
     /// `hopspan_upstream_retries_total{reason}`
     pub upstream_retries: Family<Reason, Counter>,
     /// `hopspan_proxy_errors_total{reason}`: responses hopspan made itself, by RFC 9209 error
@@ -191,6 +193,7 @@ impl Metrics {
             redirected: Family::default(),
             upstream_connections_opened: Counter::default(),
             upstream_connections_open: Gauge::default(),
+            upstream_queue: Gauge::default(),
             upstream_retries: Family::default(),
             proxy_errors: Family::default(),
             context_malformed: Family::default(),
@@ -341,6 +344,11 @@ impl Metrics {
             "hopspan_upstream_connections_open",
             "Upstream connections open",
             self.upstream_connections_open.clone(),
+        );
+        registry.register(
+            "hopspan_upstream_queue",
+            "Requests that wait for their turn at an upstream",
+            self.upstream_queue.clone(),
         );
         registry.register(
             "hopspan_upstream_retries",

@@ -14,9 +14,11 @@ pub struct PoolLimits {
     pub connect_timeout: Duration,
     /// Idle connections kept per upstream; the oldest go first.
     pub max_idle: usize,
-    /// Connections in use at once per upstream; `None`: any number. A change applies to upstreams not seen yet.
+    /// Connections in use at once per upstream, streams of HTTP/2 counted as such; `None`: any number.
     pub max_in_use: Option<usize>,
-    /// How long a request waits for one of these.
+    /// How many wait for one of these.
+    pub max_queue: usize,
+    /// How long they do.
     pub max_wait: Duration,
     /// Bytes of a response's head.
     pub max_head_bytes: usize,
@@ -32,6 +34,7 @@ impl PoolLimits {
             connect_timeout: Duration::from_secs(1),
             max_idle: 256,
             max_in_use: None,
+            max_queue: 1024,
             max_wait: Duration::from_secs(5),
             max_head_bytes: 32 * 1024,
             max_headers: HYPER_MAX_HEADERS,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use super::fault::SendError;
+use super::places::Place;
 use super::shared::Stream;
 use super::{Opened, Pool};
 use crate::proxy::body::RequestBody;
@@ -88,22 +88,17 @@ pub(super) struct Cost {
 pub struct Pooled {
     line: Line,
     pool: Arc<Pool>,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Place,
     /// Where it was opened for this exchange.
     cost: Option<Cost>,
 }
 
 impl Pooled {
-    pub(super) fn new(
-        line: Line,
-        pool: &Arc<Pool>,
-        permit: Option<OwnedSemaphorePermit>,
-        cost: Option<Cost>,
-    ) -> Pooled {
+    pub(super) fn new(line: Line, pool: &Arc<Pool>, place: Place, cost: Option<Cost>) -> Pooled {
         Pooled {
             line,
             pool: pool.clone(),
-            permit,
+            place,
             cost,
         }
     }
@@ -163,7 +158,7 @@ impl Pooled {
     /// once hyper says so; it is closed if that takes longer than a second.
     pub fn finish(self, complete: bool) {
         let Pooled {
-            line, pool, permit, ..
+            line, pool, place, ..
         } = self;
         let (mut sender, opened, task) = match line {
             Line::Own {
@@ -192,15 +187,16 @@ impl Pooled {
             if matches!(ready, Ok(Ok(()))) {
                 pool.put(line(sender));
             }
-            drop(permit);
+            drop(place);
         });
     }
 
     /// Lets go of a connection that has switched protocols (101, or 2xx to CONNECT): it belongs to whoever holds its
-    /// `hyper::upgrade::Upgraded`, and never comes back.
-    pub fn switched(mut self) {
+    /// `hyper::upgrade::Upgraded`, and never comes back. Its place at the upstream is to be kept for as long.
+    pub fn switched(mut self) -> Place {
         if let Line::Own { task, .. } = &mut self.line {
             task.forget();
         }
+        self.place
     }
 }

@@ -13,6 +13,7 @@ pub mod errors;
 pub mod export;
 mod homes;
 pub mod limits;
+pub mod memory;
 pub mod mode;
 pub mod network;
 pub mod otel_env;
@@ -40,6 +41,7 @@ pub use app::{App, HttpProtocol};
 pub use errors::{ConfigError, ConfigErrors, Fault};
 pub use export::{Export, Protocol};
 pub use limits::{Limits, Timeouts};
+pub use memory::MemoryLimit;
 pub use mode::FileMode;
 pub use otel_env::OtelEnv;
 pub use sections::{

@@ -33,6 +33,7 @@ use crate::proxy::forwarding;
 use crate::proxy::forwarding::request::{self, BadRequest};
 use crate::proxy::forwarding::websocket;
 use crate::proxy::pool::Pool;
+use crate::proxy::pressure::Pressure;
 use crate::proxy::server::{Connection, Handler, Opaque};
 use crate::proxy::upstream::Upstream;
 use crate::routing::Table;
@@ -63,6 +64,8 @@ pub struct Hop {
     pub sink: Arc<dyn Sink>,
     /// hopspan's own counters.
     pub metrics: Arc<Metrics>,
+    /// Whether there is memory for new requests.
+    pub pressure: Arc<Pressure>,
     /// Whether the app may still be starting (wrap mode).
     pub startup: Startup,
     /// Limits new traces per second, where configured.
@@ -170,8 +173,11 @@ impl Hop {
         let websocket = websocket::ask(&mut request);
         let mut exchange = Exchange::begin(self, direction, &request, connection);
         exchange.websocket = websocket;
+        exchange.admitted = self.pressure.admit();
         // which route, which parent, which spans, what leaves
         let plan = match direction {
+            // No span: it would take of what there is too little of.
+            _ if exchange.admitted.is_none() => Err(ExchangeError::OutOfMemory),
             Direction::Inbound => inbound::plan(&mut exchange, &mut request),
             Direction::Outbound => outbound::plan(&mut exchange, &mut request).await,
         };

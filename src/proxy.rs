@@ -16,6 +16,7 @@ pub mod forwarding;
 pub mod listener;
 pub mod original_dst;
 pub mod pool;
+pub mod pressure;
 pub mod server;
 pub mod stamped;
 pub mod tunnel;

@@ -29,6 +29,7 @@ use crate::trace::sampling::RateLimiter;
 const SETTLE: Duration = Duration::from_secs(2);
 
 mod activation;
+mod memory;
 mod parts;
 mod running;
 mod state;
@@ -36,6 +37,7 @@ mod state;
 mod toothless;
 
 pub use activation::{Activated, VARIABLES as ACTIVATION};
+use memory::Memory;
 use running::Serving;
 pub use running::{Running, Stopped};
 use state::State;
@@ -185,6 +187,7 @@ impl Sidecar {
             correlator: correlator.clone(),
             sink: queue.clone(),
             metrics: metrics.clone(),
+            pressure: Arc::default(),
             startup,
             limiter: RateLimiter::new(),
             cut: CancellationToken::new(),
@@ -261,6 +264,14 @@ impl Sidecar {
             background.clone(),
         ));
         tokio::spawn(state.reloader.clone().watch(background.clone()));
+        let memory = Memory {
+            pressure: hop.pressure.clone(),
+            pools: [hop.app_pool.clone(), hop.service_pool.clone()],
+            queue: queue.clone(),
+            table: hop.table.clone(),
+            metrics: hop.metrics.clone(),
+        };
+        tokio::spawn(memory.watch(background.clone()));
         let heads = Arc::new(HeadBudget::new(&hop.metrics));
         let options = |direction| ServeOptions {
             limits: limits.serve.clone(),
@@ -279,6 +290,11 @@ impl Sidecar {
             websocket: direction == "inbound",
             http2: matches!(direction, "inbound" | "outbound" | "transparent"),
             heads: heads.clone(),
+            // Probes and metrics are answered whatever happens.
+            pressure: match direction {
+                "status" | "admin" => Arc::default(),
+                _ => hop.pressure.clone(),
+            },
             ..ServeOptions::new(direction, hop.metrics.clone())
         };
         let side = |direction| Side::new(hop.clone(), direction);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::advice::Advice;
+use super::memory::MemoryLimit;
 use super::{count, duration, size};
 
 /// `timeouts:`: how long hopspan waits for what.
@@ -126,6 +127,8 @@ pub struct Limits {
     /// Unused connections kept to one upstream.
     #[serde(with = "count")]
     pub idle_per_upstream: usize,
+    /// Memory of hopspan itself.
+    pub memory: MemoryLimit,
     /// Attributes of a span (`OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`).
     #[serde(with = "count")]
     pub attributes: usize,
@@ -153,6 +156,7 @@ impl Default for Limits {
             connections_per_upstream: None,
             queue_per_upstream: 1024,
             idle_per_upstream: 256,
+            memory: MemoryLimit::Auto,
             attributes: 128,
             attribute_bytes: 4096,
         }

@@ -70,6 +70,7 @@ pub fn page(code: Code) -> &'static str {
         Code::CollectorRejects => include_str!("pages/HOP174.txt"),
         Code::SpansDropped => include_str!("pages/HOP175.txt"),
         Code::Kernel => include_str!("pages/HOP181.txt"),
+        Code::MemoryShort => include_str!("pages/HOP182.txt"),
         Code::ConfigInvalid => include_str!("pages/HOP191.txt"),
         Code::ReloadRefused => include_str!("pages/HOP192.txt"),
         Code::NeedsRestart => include_str!("pages/HOP193.txt"),

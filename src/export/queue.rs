@@ -25,6 +25,8 @@ struct State {
     /// When the span at the front began to wait for a batch.
     since: Instant,
     closed: Option<Dropped>,
+    /// Whether only a quarter of it may be used: memory is short.
+    tight: bool,
     ledger: Ledger,
     status: Status,
 }
@@ -63,6 +65,7 @@ impl Queue {
                 bytes: 0,
                 since: Instant::now(),
                 closed: settings.disabled.then_some(Dropped::Disabled),
+                tight: false,
                 ledger: Ledger::default(),
                 status: Status {
                     endpoint,
@@ -92,6 +95,44 @@ impl Queue {
     /// Where every span is, exact.
     pub fn ledger(&self) -> Ledger {
         self.lock().ledger
+    }
+
+    /// Whether only a quarter of the queue may be used; the oldest beyond that are dropped.
+    pub fn tighten(&self, tight: bool) {
+        let mut state = self.lock();
+        if state.tight == tight {
+            return;
+        }
+        state.tight = tight;
+        let out = self.make_room(&mut state, 0, 0);
+        self.show(&state);
+        // Freed after the lock is given back.
+        drop(state);
+        drop(out);
+    }
+
+    /// Takes the oldest out until there is room for so many more.
+    fn make_room(&self, state: &mut State, spans: usize, bytes: usize) -> VecDeque<Box<Record>> {
+        let mut out = VecDeque::new();
+        let (max_spans, max_bytes) = self.room(state);
+        while state.waiting.len() + spans > max_spans || state.bytes + bytes > max_bytes {
+            let Some((oldest, size)) = state.waiting.pop_front() else {
+                break;
+            };
+            state.bytes = state.bytes.saturating_sub(size);
+            state.ledger.queued -= 1;
+            self.count_dropped(state, 1, Dropped::QueueFull);
+            out.push_back(oldest);
+        }
+        out
+    }
+
+    /// How many spans and bytes it may hold now.
+    fn room(&self, state: &State) -> (usize, usize) {
+        match state.tight {
+            true => ((self.max_spans / 4).max(1), self.max_bytes / 4),
+            false => (self.max_spans, self.max_bytes),
+        }
     }
 
     /// How the exporter is doing.
@@ -229,8 +270,6 @@ impl Queue {
 impl Sink for Queue {
     fn finished(&self, record: Box<Record>) {
         let size = estimate(&record);
-        // What falls out is freed after the lock is given back.
-        let mut out = VecDeque::new();
         let mut state = self.lock();
         self.series.spans.inc();
         state.ledger.finished += 1;
@@ -238,19 +277,12 @@ impl Sink for Queue {
             self.count_dropped(&mut state, 1, why);
             return;
         }
-        if size > self.max_bytes {
+        if size > self.room(&state).1 {
             self.count_dropped(&mut state, 1, Dropped::QueueFull);
             return;
         }
-        while state.waiting.len() >= self.max_spans || state.bytes + size > self.max_bytes {
-            let Some((oldest, size)) = state.waiting.pop_front() else {
-                break;
-            };
-            state.bytes = state.bytes.saturating_sub(size);
-            state.ledger.queued -= 1;
-            self.count_dropped(&mut state, 1, Dropped::QueueFull);
-            out.push_back(oldest);
-        }
+        // What falls out is freed after the lock is given back.
+        let out = self.make_room(&mut state, 1, size);
         if state.waiting.is_empty() {
             state.since = Instant::now();
         }
@@ -265,6 +297,7 @@ impl Sink for Queue {
             || spans == self.max_batch
             || (before < MAX_BATCH_BYTES && state.bytes >= MAX_BATCH_BYTES);
         drop(state);
+        drop(out);
         if wake {
             self.changed.notify_one();
         }

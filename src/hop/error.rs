@@ -80,6 +80,9 @@ pub enum ExchangeError {
     /// The client sent nothing more of its body for too long.
     #[error("the request body did not arrive in time")]
     RequestStalled,
+    /// hopspan is near the memory it may have.
+    #[error("hopspan is short of memory")]
+    OutOfMemory,
     /// The upstream would be hopspan itself.
     #[error("{0} is hopspan itself: this request would loop")]
     ProxyLoopDetected(String),
@@ -143,6 +146,11 @@ impl ExchangeError {
             Self::ConnectionLimitReached(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "connection_limit_reached",
+                Proxy,
+            ),
+            Self::OutOfMemory => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "proxy_internal_error",
                 Proxy,
             ),
             Self::TlsCertificateError(..) => {

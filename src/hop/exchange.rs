@@ -18,6 +18,7 @@ use crate::correlation::{Presence, Stamp};
 use crate::proxy::body::{BodyEnd, ResponseBody, Watch, Watched};
 use crate::proxy::forwarding::websocket;
 use crate::proxy::pool::Pooled;
+use crate::proxy::pressure::Admitted;
 use crate::proxy::server::Connection;
 use crate::routing::{SamplerKind, Snapshot};
 use crate::telemetry::metrics::{DurationFamily, Exemplar, Reason, RequestLabels};
@@ -55,6 +56,8 @@ pub struct Exchange {
     pub trailers: Option<Arc<AtomicBool>>,
     /// Whether the request is of gRPC.
     pub grpc: bool,
+    /// That it was let in.
+    pub admitted: Option<Admitted>,
     direction: Direction,
     labels: RequestLabels,
     ended: bool,
@@ -82,6 +85,7 @@ impl Exchange {
             trailers: None,
             websocket: None,
             grpc: false,
+            admitted: None,
             direction,
             labels: RequestLabels {
                 http_request_method: semconv::known_method(request.method()).unwrap_or("_OTHER"),
@@ -182,11 +186,12 @@ impl Exchange {
                 | ExchangeError::RequestIncomplete
                 | ExchangeError::RequestStalled
         );
-        if tunnel || malformed || self.had_trailers() {
+        let short = matches!(error, ExchangeError::OutOfMemory);
+        if tunnel || malformed || short || self.had_trailers() {
             // Who sends one malformed message may mean another by the bytes that follow it.
             headers.insert(header::CONNECTION, CLOSE);
         }
-        if matches!(error, ExchangeError::ConnectionLimitReached(_)) {
+        if short || matches!(error, ExchangeError::ConnectionLimitReached(_)) {
             headers.insert(header::RETRY_AFTER, SOON);
         }
         if let Ok(value) = HeaderValue::try_from(format!("hopspan; error={}", told.name)) {

@@ -60,6 +60,11 @@ impl Crowd {
         }
     }
 
+    /// How many there are.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Whether there is room for one more of `cap`. When there is little, says how many were asked to leave.
     pub(super) fn admits(&self, cap: usize, now: Instant) -> (bool, usize) {
         let open = self.open.load(Ordering::Relaxed);

@@ -14,6 +14,7 @@ use bound::{Accepted, BACKLOG};
 pub use bound::{BindError, Holder, Listener, bind, bind_tcp};
 
 use super::crowd::{Crowd, Place};
+use super::pressure::FEW;
 use super::server::{Connection, Handler, ServeOptions, serve_connection};
 use super::socket::Socket;
 use super::stamped::Stamped;
@@ -153,10 +154,16 @@ impl<H: Handler> Server<H> {
 
     fn admit(&self, accepted: Accepted) {
         let limits = self.options.limits.load();
-        let (admitted, evicted) = self.crowd.admits(limits.max_connections, Instant::now());
+        // Without memory no more than there are: for a new one, an idle one goes.
+        let (cap, reason) = match self.options.pressure.is_out() {
+            true => (self.crowd.open().max(FEW), "memory"),
+            false => (usize::MAX, "limit"),
+        };
+        let cap = cap.min(limits.max_connections);
+        let (admitted, evicted) = self.crowd.admits(cap, Instant::now());
         self.evicted(evicted);
         if !admitted {
-            self.refused("limit");
+            self.refused(reason);
             return;
         }
         let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);

@@ -163,6 +163,17 @@ impl Pool {
         self.idle().count() + self.shared.idle_count()
     }
 
+    /// Closes those.
+    pub fn close_idle(&self) {
+        let gone = self.idle().expire(None, |_| true);
+        let now = Instant::now();
+        // Those in use count as used just now.
+        let shared = self
+            .shared
+            .expire(now.checked_sub(Duration::from_millis(1)), now);
+        drop((gone, shared));
+    }
+
     async fn open(
         self: &Arc<Pool>,
         upstream: &Upstream,

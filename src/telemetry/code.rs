@@ -92,6 +92,7 @@ codes! {
     SpansDropped = 175, "spans were dropped";
 
     Kernel = 181, "the kernel and what it allows";
+    MemoryShort = 182, "hopspan is short of memory";
 
     ConfigInvalid = 191, "the config file has mistakes";
     ReloadRefused = 192, "the last reload was refused; the config before it serves";

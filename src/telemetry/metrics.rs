@@ -156,6 +156,12 @@ pub struct Metrics {
     pub context_malformed: Family<Reason, Counter>,
     /// `hopspan_tunnels`: upgraded and CONNECT tunnels open
     pub tunnels: Gauge,
+    /// `hopspan_memory_bytes`: of hopspan itself, resident
+    pub memory_bytes: Gauge,
+    /// `hopspan_memory_limit_bytes`; 0 where there is none
+    pub memory_limit_bytes: Gauge,
+    /// `hopspan_memory_pressure`: 0; 1 where memory is given back; 2 where nothing new is taken
+    pub memory_pressure: Gauge,
     /// `hopspan_panics_total`: requests whose handler panicked
     pub panics: Counter,
 }
@@ -198,6 +204,9 @@ impl Metrics {
             proxy_errors: Family::default(),
             context_malformed: Family::default(),
             tunnels: Gauge::default(),
+            memory_bytes: Gauge::default(),
+            memory_limit_bytes: Gauge::default(),
+            memory_pressure: Gauge::default(),
             panics: Counter::default(),
         };
         Arc::new(metrics.registered())
@@ -366,6 +375,21 @@ impl Metrics {
             self.context_malformed.clone(),
         );
         registry.register("hopspan_tunnels", "Tunnels open", self.tunnels.clone());
+        registry.register(
+            "hopspan_memory_bytes",
+            "Memory of hopspan itself",
+            self.memory_bytes.clone(),
+        );
+        registry.register(
+            "hopspan_memory_limit_bytes",
+            "Memory that it may have; 0 where there is no limit",
+            self.memory_limit_bytes.clone(),
+        );
+        registry.register(
+            "hopspan_memory_pressure",
+            "1 where memory is given back, 2 where nothing new is taken",
+            self.memory_pressure.clone(),
+        );
         registry.register(
             "hopspan_panics",
             "Requests whose handler panicked",

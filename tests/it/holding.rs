@@ -6,6 +6,7 @@
 mod bodies;
 mod leverage;
 mod limits;
+mod memory;
 mod places;
 mod soak;
 mod storm;

@@ -146,3 +146,23 @@ fn many_threads_lose_nothing() {
     assert_eq!(ledger.finished, 2_000);
     assert!(ledger.is_balanced() && ledger.exported > 0 && ledger.queue_full > 0);
 }
+
+#[test]
+fn while_memory_is_short_a_quarter_of_it_is_used() {
+    let (queue, metrics) = queue(|s| (s.queue_spans, s.max_batch) = (8, 8));
+    for n in 1..=8 {
+        queue.finished(record(n));
+    }
+    queue.tighten(true);
+    let ledger = queue.ledger();
+    assert_eq!((ledger.queued, ledger.queue_full), (2, 6));
+    assert_eq!(outcome(&metrics, "queue_full"), 6);
+    assert_eq!(metrics.export_queue_spans.get(), 2);
+    queue.finished(record(9));
+    assert_eq!(queue.ledger().queued, 2);
+    queue.tighten(false);
+    queue.finished(record(10));
+    let kept: Vec<u64> = queue.take().iter().map(|r| r.start_unix_nanos).collect();
+    assert_eq!(kept, [8, 9, 10]);
+    assert!(queue.ledger().is_balanced());
+}

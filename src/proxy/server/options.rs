@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{HeadBudget, ServeTls};
 use crate::proxy::HYPER_MAX_HEADERS;
 use crate::proxy::original_dst::Redirected;
+use crate::proxy::pressure::Pressure;
 use crate::telemetry::metrics::{Metrics, Reason};
 
 /// How connections are served. What may change while serving is in `limits`.
@@ -34,6 +35,8 @@ pub struct ServeOptions {
     pub websocket: bool,
     /// What the heads of HTTP/2 requests may take in all, over every listener that shares it.
     pub heads: Arc<HeadBudget>,
+    /// Whether there is memory for new connections.
+    pub pressure: Arc<Pressure>,
     /// Read once per new connection.
     pub limits: Arc<ArcSwap<ServeLimits>>,
     /// Where things are counted.
@@ -55,6 +58,7 @@ impl ServeOptions {
             http2: false,
             websocket: false,
             heads: Arc::new(HeadBudget::new(&metrics)),
+            pressure: Arc::default(),
             limits: Arc::new(ArcSwap::from_pointee(ServeLimits::default())),
             metrics,
             cut: CancellationToken::new(),

@@ -118,6 +118,9 @@ pub struct Limits {
     /// Streams of a connection that hopspan reset for the client's mistakes (CVE-2025-8671).
     #[serde(with = "count")]
     pub http2_local_resets: usize,
+    /// Requests of a connection that hopspan refused for what they are, or that the client reset before they were answered.
+    #[serde(with = "count::optional")]
+    pub http2_glitches: Option<usize>,
     /// Connections in use at once to one upstream, streams of HTTP/2 counted as such; none by default.
     #[serde(with = "count::optional")]
     pub connections_per_upstream: Option<usize>,
@@ -153,6 +156,7 @@ impl Default for Limits {
             http2_window: 1024 * 1024,
             http2_resets: 20,
             http2_local_resets: 200,
+            http2_glitches: Some(100),
             connections_per_upstream: None,
             queue_per_upstream: 1024,
             idle_per_upstream: 256,

@@ -19,7 +19,7 @@ use crate::proxy::body::{BodyEnd, ResponseBody, Watch, Watched};
 use crate::proxy::forwarding::websocket;
 use crate::proxy::pool::Pooled;
 use crate::proxy::pressure::Admitted;
-use crate::proxy::server::Connection;
+use crate::proxy::server::{Connection, Glitch};
 use crate::routing::{SamplerKind, Snapshot};
 use crate::telemetry::metrics::{DurationFamily, Exemplar, Reason, RequestLabels};
 use crate::trace::sampling::{self, Sampler};
@@ -191,6 +191,10 @@ impl Exchange {
             // Who sends one malformed message may mean another by the bytes that follow it.
             headers.insert(header::CONNECTION, CLOSE);
         }
+        if malformed {
+            response.extensions_mut().insert(Glitch);
+        }
+        let headers = response.headers_mut();
         if short || matches!(error, ExchangeError::ConnectionLimitReached(_)) {
             headers.insert(header::RETRY_AFTER, SOON);
         }

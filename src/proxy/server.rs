@@ -26,11 +26,13 @@ use super::socket::Socket;
 use super::stamped::Received;
 use super::timed::{Clock, Timed};
 use crate::telemetry::metrics::Metrics;
+pub use glitches::Glitch;
 pub use heads::HeadBudget;
 pub use options::{ServeLimits, ServeOptions};
 pub use redirected::Opaque;
 pub use tls::{ServeTls, Session};
 
+mod glitches;
 mod heads;
 mod http1;
 mod http2;

@@ -250,6 +250,7 @@ fn serve_limits(snapshot: &Snapshot) -> ServeLimits {
         http2_window: window(snapshot.limits.http2_window),
         http2_resets: snapshot.limits.http2_resets,
         http2_local_resets: snapshot.limits.http2_local_resets,
+        http2_glitches: snapshot.limits.http2_glitches,
     }
 }
 

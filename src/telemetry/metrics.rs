@@ -134,6 +134,8 @@ pub struct Metrics {
     pub connections_evicted: Counter,
     /// `hopspan_client_protocol_errors_total{reason}`: answered by the HTTP layer before a request existed
     pub protocol_errors: Family<Reason, Counter>,
+    /// `hopspan_client_glitches_total{reason}`: of HTTP/2; `refused` for what they are, `abandoned` before they were answered
+    pub client_glitches: Family<Reason, Counter>,
     /// `hopspan_tls_certificate_expiry_timestamp_seconds` of the certificate in use; 0 without
     pub tls_certificate_expiry: Gauge,
     /// `hopspan_http2_head_bytes`: heads of HTTP/2 requests in hand
@@ -193,6 +195,7 @@ impl Metrics {
             connections_refused: Family::default(),
             connections_evicted: Counter::default(),
             protocol_errors: Family::default(),
+            client_glitches: Family::default(),
             tls_certificate_expiry: Gauge::default(),
             http2_head_bytes: Gauge::default(),
             http2_streams: Gauge::default(),
@@ -323,6 +326,11 @@ impl Metrics {
             "hopspan_client_protocol_errors",
             "Requests that were not HTTP",
             self.protocol_errors.clone(),
+        );
+        registry.register(
+            "hopspan_client_glitches",
+            "HTTP/2 requests refused for what they are, or abandoned before they were answered",
+            self.client_glitches.clone(),
         );
         registry.register(
             "hopspan_tls_certificate_expiry_timestamp_seconds",

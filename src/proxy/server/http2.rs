@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
+use super::glitches::{Glitch, Glitches};
 use super::heads::{self, Entered, HeadBudget};
 use super::streams::{Paced, Streams};
 use super::{Caught, Client, Handler, ServeLimits, Wire, own_answer};
@@ -47,7 +48,9 @@ where
     clock.request_begins(true);
     clock.idles_from(std::time::Instant::now());
     let streams = Streams::new(limits.write_timeout, &clock, &options.metrics);
+    let glitches = Glitches::new(limits.http2_glitches, &options.metrics);
     let service = {
+        let glitches = glitches.clone();
         let (metrics, heads) = (options.metrics.clone(), options.heads.clone());
         let (limits, options) = (limits.clone(), options.clone());
         service_fn(move |request: Request<Incoming>| {
@@ -59,11 +62,13 @@ where
             if let Err(refused) = &handling {
                 options.count(refused.reason);
             }
+            let unanswered = glitches.unanswered();
             async move {
                 let (response, entered) = match handling {
                     Ok((handling, entered)) => (handling.await?, Some(entered)),
                     Err(refused) => (refused.answer(), None),
                 };
+                unanswered.answered(response.extensions().get::<Glitch>().is_some());
                 Ok::<_, Infallible>(response.map(|body| Paced::new(body, entered)))
             }
         })
@@ -86,6 +91,15 @@ where
                     served.as_mut().graceful_shutdown();
                     going = true;
                     // One that has nothing in hand does not stay because it does not answer.
+                    alarm.as_mut().reset(Instant::now() + GOODBYE);
+                }
+                cut = glitches.many() => {
+                    if cut {
+                        break Ok(());
+                    }
+                    options.count("glitches");
+                    served.as_mut().graceful_shutdown();
+                    going = true;
                     alarm.as_mut().reset(Instant::now() + GOODBYE);
                 }
                 () = &mut alarm => match streams.idle_since() {
@@ -141,7 +155,12 @@ struct Refused {
 impl Refused {
     /// Without content: content would wait for a window, and whoever is refused here may never open one.
     fn answer(&self) -> Response<ResponseBody> {
-        own_answer(self.status, self.proxy_status, "")
+        let mut response = own_answer(self.status, self.proxy_status, "");
+        // Budgets are all clients' doing.
+        if self.status.is_client_error() {
+            response.extensions_mut().insert(Glitch);
+        }
+        response
     }
 }
 

@@ -109,6 +109,9 @@ pub struct ServeLimits {
     pub http2_resets: usize,
     /// Streams of a connection that a client's mistakes may make hopspan reset; above: the connection is closed.
     pub http2_local_resets: usize,
+    /// Requests of a connection that were refused for what they are, or reset before they were answered; then the client is
+    /// told to go.
+    pub http2_glitches: Option<usize>,
 }
 
 impl Default for ServeLimits {
@@ -130,6 +133,7 @@ impl Default for ServeLimits {
             http2_window: 1024 * 1024,
             http2_resets: 20,
             http2_local_resets: 200,
+            http2_glitches: Some(100),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! What `limits:` says of windows and resets, at its edge: what a client may still do, and what ends it.
+//! What `limits:` says of windows, resets and glitches, at its edge: what a client may still do, and what ends it.
 
 use serde_json::json;
 
+use crate::support::app::{self, ReplyExt};
 use crate::support::h2::Frames;
-use crate::support::{app, h2, sidecar};
+use crate::support::{h2, sidecar};
 
 const FLOW_CONTROL_ERROR: u32 = 3;
 const ENHANCE_YOUR_CALM: u32 = 0xb;
@@ -138,4 +139,111 @@ async fn resets_end_a_connection_above_their_number() {
         ran += 1;
     }
     assert_eq!(ran, 6);
+}
+
+const GLITCHES: &str = "hopspan_client_glitches_total";
+
+/// One request with a field; the kind of frame that comes of it.
+async fn asks(frames: &mut Frames, stream: u32, field: (&'static str, &str)) -> u8 {
+    let mut fields = h2::get("/");
+    fields.push(field);
+    frames.headers(stream, h2::WHOLE, &fields).await;
+    loop {
+        let frame = frames.next().await.unwrap();
+        let answered = frame.kind == h2::HEADERS && frame.stream == stream;
+        if answered || frame.kind == h2::GOAWAY {
+            return frame.kind;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_whose_requests_are_refused_is_told_to_go_and_then_cut_off() {
+    let (app, held) = app::http().held("/held", "at last");
+    let app = app.any(|_| async { app::reply(404) }).run().await;
+    let hopspan = sidecar::to(app.address).run().await;
+    let mut frames = h2::frames(hopspan.inbound).await;
+    stream_window(&mut frames).await;
+    frames.headers(1, h2::WHOLE, &h2::get("/held")).await;
+    held.reached().await;
+    let mut streams = (3..).step_by(2);
+    // What the app refuses is its own business.
+    for stream in streams.by_ref().take(150) {
+        assert_eq!(asks(&mut frames, stream, ("x", "y")).await, h2::HEADERS);
+    }
+    assert_eq!(hopspan.metric(GLITCHES).await, 0.0);
+    let bad = ("expect", "nothing");
+    for stream in streams.by_ref().take(100) {
+        assert_eq!(asks(&mut frames, stream, bad).await, h2::HEADERS);
+    }
+    let mut frame = frames.next().await.unwrap();
+    while frame.kind != h2::GOAWAY {
+        frame = frames.next().await.unwrap();
+    }
+    assert_eq!(frame.code(), 0, "in peace");
+    assert_eq!(hopspan.metric(GLITCHES).await, 100.0);
+    let counted = "hopspan_client_protocol_errors_total{reason=\"glitches\"}";
+    assert_eq!(hopspan.metric(counted).await, 1.0);
+    // Who is deaf to it (no answer to the ping that goes with it) gets so much more and is cut off.
+    let mut more = 0;
+    for stream in streams.by_ref().take(1000) {
+        let mut fields = h2::get("/");
+        fields.push(bad);
+        let block = h2::hpack(&fields);
+        let sent = frames
+            .try_send(h2::HEADERS, h2::WHOLE, stream, &block)
+            .await;
+        if !sent || frames.next().await.is_none() {
+            break;
+        }
+        more += 1;
+    }
+    assert!(more < 1000, "still there after {more}");
+    hopspan
+        .until("hopspan_connections{direction=\"inbound\"}", 0.0)
+        .await;
+}
+
+#[tokio::test]
+async fn requests_that_are_abandoned_are_counted_and_what_is_in_hand_is_still_answered() {
+    let (app, held) = app::http().held("/held", "at last");
+    let waits = |_| std::future::pending::<app::Reply>();
+    let app = app.any(waits).run().await;
+    let hopspan = sidecar::to(app.address)
+        .set("limits.http2_glitches", json!(3))
+        .run()
+        .await;
+    let mut frames = h2::frames(hopspan.inbound).await;
+    stream_window(&mut frames).await;
+    frames.headers(1, h2::WHOLE, &h2::get("/held")).await;
+    held.reached().await;
+    for (number, stream) in [3, 5, 7].into_iter().enumerate() {
+        frames.headers(stream, h2::WHOLE, &h2::get("/")).await;
+        app.received(number + 2).await;
+        let cancel = 8_u32.to_be_bytes();
+        frames.send(h2::RST_STREAM, 0, stream, &cancel).await;
+        let counted = "hopspan_client_glitches_total{reason=\"abandoned\"}";
+        hopspan.until(counted, (number + 1) as f64).await;
+    }
+    assert_eq!(frames.expect(h2::GOAWAY, "a farewell").await.code(), 0);
+    held.release();
+    let answer = frames.expect(h2::HEADERS, "the answer").await;
+    assert_eq!(answer.stream, 1);
+}
+
+#[tokio::test]
+async fn without_a_limit_of_glitches_nobody_goes() {
+    let app = app::service("ok").await;
+    let hopspan = sidecar::to(app.address)
+        .set("limits.http2_glitches", json!("off"))
+        .run()
+        .await;
+    let client = h2::connect(hopspan.inbound).await;
+    for _ in 0..250 {
+        let request = client.request("GET", "/").header("expect", "nothing");
+        let answer = client.send(request.body(h2::empty()).unwrap()).await;
+        assert_eq!(answer.status, 417);
+    }
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(hopspan.metric(GLITCHES).await, 250.0);
 }

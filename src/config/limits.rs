@@ -29,6 +29,9 @@ pub struct Timeouts {
     /// A body that makes no progress, either way.
     #[serde(with = "duration")]
     pub body_idle: Duration,
+    /// Resolving the name of an upstream.
+    #[serde(with = "duration")]
+    pub resolve: Duration,
     /// Connecting to the app.
     #[serde(with = "duration")]
     pub connect_app: Duration,
@@ -63,6 +66,7 @@ impl Default for Timeouts {
             detect: Duration::from_millis(200),
             idle: Duration::from_secs(75),
             body_idle: Duration::from_secs(60),
+            resolve: Duration::from_secs(2),
             connect_app: Duration::from_secs(1),
             connect: Duration::from_secs(5),
             upstream_queue: Duration::from_secs(5),

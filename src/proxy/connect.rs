@@ -148,10 +148,11 @@ impl Connector {
         }
     }
 
-    /// Connects within `limit`, which resolution does not count against (it has its own).
+    /// Connects within `limit`, which resolution does not count against: that has `resolve`.
     pub(crate) async fn connect(
         &self,
         address: &Address,
+        resolve: Duration,
         limit: Duration,
     ) -> Result<Connected, ConnectError> {
         let started = Instant::now();
@@ -173,7 +174,7 @@ impl Connector {
                 .try_each(address, &[literal], port, Duration::ZERO, limit)
                 .await;
         }
-        let found = self.resolver.resolve(host).await?;
+        let found = self.resolver.resolve(host, resolve).await?;
         self.try_each(address, &found, port, started.elapsed(), limit)
             .await
     }

@@ -153,8 +153,9 @@ impl Pool {
     /// As [`Pool::checkout`].
     pub(crate) async fn dial(&self, address: &Address) -> Result<(Connected, Place), ConnectError> {
         let place = self.place(address).await?;
-        let limit = self.options.limits.load().connect_timeout;
-        let connected = self.connector.connect(address, limit).await?;
+        let limits = self.options.limits.load_full();
+        let (resolve, limit) = (limits.resolve_timeout, limits.connect_timeout);
+        let connected = self.connector.connect(address, resolve, limit).await?;
         Ok((connected, place))
     }
 
@@ -189,7 +190,11 @@ impl Pool {
             connect,
         } = self
             .connector
-            .connect(&upstream.address, limits.connect_timeout)
+            .connect(
+                &upstream.address,
+                limits.resolve_timeout,
+                limits.connect_timeout,
+            )
             .await?;
         let (socket, received) = match self.options.stamp {
             true => socket.stamped(),

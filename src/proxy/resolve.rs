@@ -21,11 +21,9 @@ const KEEP_GOOD: Duration = Duration::from_secs(5);
 const KEEP_BAD: Duration = Duration::from_secs(1);
 /// How long the last good answer may stand in for a failing resolver.
 const KEEP_STALE: Duration = Duration::from_secs(60);
-/// How long a request waits for a lookup.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Lookups (blocking threads) at once.
 const AT_ONCE: usize = 8;
-/// Names remembered.
+/// Names remembered, those that are looked up or wait for it among them.
 const NAMES: usize = 256;
 
 type Addresses = Arc<[IpAddr]>;
@@ -79,16 +77,17 @@ impl Resolver {
         })
     }
 
-    /// The addresses of `name`, at least one, in the order the system gives.
+    /// The addresses of `name`, at least one, in the order the system gives. Waits for a lookup for `patience`.
     pub(crate) async fn resolve(
         self: &Arc<Resolver>,
         name: &Arc<str>,
+        patience: Duration,
     ) -> Result<Addresses, ResolveError> {
         let mut looking = match self.known_or_looking(name) {
             State::Known { answer, .. } => return answer.map_err(ResolveError::Failed),
             State::Looking(looking) => looking,
         };
-        let waited = tokio::time::timeout(PATIENCE, looking.wait_for(Option::is_some)).await;
+        let waited = tokio::time::timeout(patience, looking.wait_for(Option::is_some)).await;
         if let Ok(Ok(answer)) = waited
             && let Some(answer) = &*answer
         {
@@ -114,7 +113,12 @@ impl Resolver {
             }
             _ => {}
         }
-        make_room(&mut names, now);
+        if !names.contains_key(name) && !make_room(&mut names, now) {
+            return State::Known {
+                answer: Err(Arc::from("too many other names are being looked up")),
+                until: now,
+            };
+        }
         let (found, looking) = watch::channel(None);
         let last_good = names.remove(name).and_then(|known| known.last_good);
         names.insert(
@@ -169,9 +173,10 @@ impl Resolver {
     }
 }
 
-fn make_room(names: &mut HashMap<Arc<str>, Name>, now: Instant) {
+/// Whether there is room for one more name.
+fn make_room(names: &mut HashMap<Arc<str>, Name>, now: Instant) -> bool {
     if names.len() < NAMES {
-        return;
+        return true;
     }
     names.retain(|_, known| match &known.state {
         State::Looking(_) => true,
@@ -184,6 +189,7 @@ fn make_room(names: &mut HashMap<Arc<str>, Name>, now: Instant) {
     if let (true, Some(name)) = (names.len() >= NAMES, spare) {
         names.remove(&name);
     }
+    names.len() < NAMES
 }
 
 #[cfg(test)]

@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_group_has_the_smallest_limit_of_those_above_it() {
-        let rows: [(&str, &[(&str, &str)], Option<u64>); 8] = [
+        type Files = &'static [(&'static str, &'static str)];
+        let rows: [(&str, Files, Option<u64>); 8] = [
             // In a container that has its own view of groups, v2.
             (
                 "0::/\n",

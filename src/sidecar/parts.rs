@@ -146,6 +146,7 @@ impl Limits {
 fn app_limits(snapshot: &Snapshot) -> PoolLimits {
     PoolLimits {
         idle: snapshot.timeouts.upstream_idle_app,
+        resolve_timeout: snapshot.timeouts.resolve,
         connect_timeout: snapshot.timeouts.connect_app,
         max_idle: snapshot.limits.idle_per_upstream,
         max_in_use: snapshot.limits.connections_per_upstream,
@@ -159,6 +160,7 @@ fn app_limits(snapshot: &Snapshot) -> PoolLimits {
 fn service_limits(snapshot: &Snapshot) -> PoolLimits {
     PoolLimits {
         idle: snapshot.timeouts.upstream_idle,
+        resolve_timeout: snapshot.timeouts.resolve,
         connect_timeout: snapshot.timeouts.connect,
         max_idle: snapshot.limits.idle_per_upstream,
         max_in_use: snapshot.limits.connections_per_upstream,
@@ -271,3 +273,6 @@ fn connections(wanted: usize) -> usize {
     }
     fit
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 async fn failure(connector: &Connector, address: &str) -> &'static str {
     let address: Address = address.parse().unwrap();
-    match connector.connect(&address, LIMIT).await {
+    match connector.connect(&address, LIMIT, LIMIT).await {
         Ok(_) => "connected",
         Err(error) => error.proxy_status(),
     }

@@ -10,6 +10,8 @@ pub struct PoolLimits {
     /// How long a connection may wait for its next request. Below the upstream's own limit, or requests race its
     /// close: gunicorn's is 2 s.
     pub idle: Duration,
+    /// How long a request waits for its upstream's name to be resolved.
+    pub resolve_timeout: Duration,
     /// How long connecting may take, resolution apart; and TLS, as long again.
     pub connect_timeout: Duration,
     /// Idle connections kept per upstream; the oldest go first.
@@ -31,6 +33,7 @@ impl PoolLimits {
     pub fn app() -> PoolLimits {
         PoolLimits {
             idle: Duration::from_millis(1500),
+            resolve_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             max_idle: 256,
             max_in_use: None,

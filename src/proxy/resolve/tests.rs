@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
+const PATIENCE: Duration = Duration::from_secs(2);
+
 enum Reply {
     Is(&'static str),
     Fails,
@@ -40,7 +42,7 @@ fn name() -> Arc<str> {
 }
 
 async fn first(scripted: &Scripted) -> Result<String, ResolveError> {
-    let found = scripted.resolver.resolve(&name()).await?;
+    let found = scripted.resolver.resolve(&name(), PATIENCE).await?;
     Ok(found[0].to_string())
 }
 
@@ -50,7 +52,9 @@ async fn many_askers_make_one_lookup_and_the_answer_is_kept() {
     let mut askers = tokio::task::JoinSet::new();
     for _ in 0..50 {
         let resolver = scripted.resolver.clone();
-        askers.spawn(async move { resolver.resolve(&name()).await.unwrap()[0].to_string() });
+        askers.spawn(
+            async move { resolver.resolve(&name(), PATIENCE).await.unwrap()[0].to_string() },
+        );
     }
     for found in askers.join_all().await {
         assert_eq!(found, "10.0.0.1");
@@ -102,7 +106,7 @@ async fn the_number_of_names_and_of_lookups_at_once_is_bounded() {
     for number in 0..50 {
         let name: Arc<str> = Arc::from(format!("name{number}"));
         let resolver = resolver.clone();
-        tokio::spawn(async move { resolver.resolve(&name).await });
+        tokio::spawn(async move { resolver.resolve(&name, PATIENCE).await });
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(started.load(Ordering::SeqCst), AT_ONCE);
@@ -112,9 +116,34 @@ async fn the_number_of_names_and_of_lookups_at_once_is_bounded() {
     }));
     for number in 0..2 * NAMES {
         resolver
-            .resolve(&Arc::from(format!("name{number}")))
+            .resolve(&Arc::from(format!("name{number}")), PATIENCE)
             .await
             .unwrap();
     }
     assert!(resolver.names().len() <= NAMES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_wait_for_a_resolver_that_hangs_are_bounded_and_each_has_an_end() {
+    let resolver = Resolver::with(Box::new(|_| Box::pin(std::future::pending())));
+    let began = Instant::now();
+    let mut askers = tokio::task::JoinSet::new();
+    for number in 0..NAMES + 50 {
+        let resolver = resolver.clone();
+        askers.spawn(async move {
+            let name: Arc<str> = Arc::from(format!("name{number}"));
+            let outcome = resolver.resolve(&name, PATIENCE).await.unwrap_err();
+            (outcome, began.elapsed())
+        });
+    }
+    let outcomes = askers.join_all().await;
+    let timeouts = outcomes
+        .iter()
+        .filter(|(error, after)| *error == ResolveError::Timeout && *after == PATIENCE);
+    assert_eq!(timeouts.count(), NAMES);
+    let told = outcomes
+        .iter()
+        .filter(|(error, after)| matches!(error, ResolveError::Failed(_)) && after.is_zero());
+    assert_eq!(told.count(), 50);
+    assert_eq!(resolver.names().len(), NAMES);
 }

@@ -1,26 +1,30 @@
 //! What `limits:` says of windows, resets and glitches, at its edge: what a client may still do, and what ends it.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
-use crate::support::app::{self, ReplyExt};
 use crate::support::h2::Frames;
-use crate::support::{h2, sidecar};
+use crate::support::{app, h2, sidecar};
 
 const FLOW_CONTROL_ERROR: u32 = 3;
+const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 /// Of a SETTINGS frame (RFC 9113 section 6.5.2).
+const MAX_CONCURRENT_STREAMS: u16 = 3;
 const INITIAL_WINDOW_SIZE: u16 = 4;
+const MAX_HEADER_LIST_SIZE: u16 = 6;
 
-/// What hopspan's SETTINGS say of a stream's window; acknowledged, so that it holds.
-async fn stream_window(frames: &mut Frames) -> Option<u32> {
+/// What hopspan's SETTINGS say; acknowledged, so that it holds.
+async fn settings(frames: &mut Frames) -> BTreeMap<u16, u32> {
     let settings = frames.expect(h2::SETTINGS, "settings").await;
     frames.send(h2::SETTINGS, h2::ACK, 0, &[]).await;
-    let mut settings = settings.payload.chunks(6);
-    settings.find_map(|setting| {
+    let settings = settings.payload.chunks(6).map(|setting| {
         let (name, value) = setting.split_at(2);
-        let wanted = name == INITIAL_WINDOW_SIZE.to_be_bytes();
-        wanted.then(|| u32::from_be_bytes(value.try_into().unwrap()))
-    })
+        let name = u16::from_be_bytes(name.try_into().unwrap());
+        (name, u32::from_be_bytes(value.try_into().unwrap()))
+    });
+    settings.collect()
 }
 
 /// A POST whose content is one frame of `bytes`.
@@ -42,7 +46,8 @@ async fn a_window_of_a_stream_is_as_wide_as_it_is_set() {
         .run()
         .await;
     let mut frames = h2::frames(hopspan.inbound).await;
-    assert_eq!(stream_window(&mut frames).await, Some(1024));
+    let said = settings(&mut frames).await;
+    assert_eq!(said[&INITIAL_WINDOW_SIZE], 1024);
     post(&mut frames, 1, 1024).await;
     assert_eq!(frames.expect(h2::HEADERS, "an answer").await.stream, 1);
     post(&mut frames, 3, 1025).await;
@@ -57,25 +62,59 @@ async fn a_window_of_a_stream_is_as_wide_as_it_is_set() {
 }
 
 #[tokio::test]
-async fn windows_are_announced_as_they_are_set() {
+async fn what_a_connection_may_have_is_announced_as_it_is_set() {
     let app = app::service("ok").await;
-    for (set, stream, all) in [
-        (None, 64 << 10, 1 << 20),
-        (Some(("128KiB", "256KiB")), 128 << 10, 256 << 10),
+    let keys = [
+        "http2_streams",
+        "http2_stream_window",
+        "http2_head_bytes",
+        "http2_window",
+    ];
+    for (set, announced) in [
+        (None, [100, 64 << 10, 16 << 10, 1 << 20]),
+        (
+            Some(["7", "128KiB", "8KiB", "256KiB"]),
+            [7, 128 << 10, 8 << 10, 256 << 10],
+        ),
     ] {
-        let mut hopspan = sidecar::to(app.address);
-        if let Some((stream, all)) = set {
-            hopspan = hopspan
-                .set("limits.http2_stream_window", json!(stream))
-                .set("limits.http2_window", json!(all));
-        }
-        let hopspan = hopspan.run().await;
+        let values = set.iter().flat_map(|values| keys.iter().zip(values));
+        let set = |builder: sidecar::Builder, (key, value): (&&str, &&str)| {
+            builder.set(&format!("limits.{key}"), json!(value))
+        };
+        let hopspan = values.fold(sidecar::to(app.address), set).run().await;
         let mut frames = h2::frames(hopspan.inbound).await;
-        assert_eq!(stream_window(&mut frames).await, Some(stream));
+        let said = settings(&mut frames).await;
         let wider = frames.expect(h2::WINDOW_UPDATE, "a wider window").await;
+        assert_eq!(wider.stream, 0);
         let by = u32::from_be_bytes(wider.payload.try_into().unwrap());
-        assert_eq!((wider.stream, by + 65_535), (0, all));
+        let said = [
+            said[&MAX_CONCURRENT_STREAMS],
+            said[&INITIAL_WINDOW_SIZE],
+            said[&MAX_HEADER_LIST_SIZE],
+            by + 65_535,
+        ];
+        assert_eq!(said, announced);
     }
+}
+
+#[tokio::test]
+async fn streams_beyond_their_number_are_refused() {
+    let (app, held) = app::http().held("/", "at last");
+    let app = app.run().await;
+    let hopspan = sidecar::to(app.address)
+        .set("limits.http2_streams", json!(1))
+        .run()
+        .await;
+    let mut frames = h2::frames(hopspan.inbound).await;
+    settings(&mut frames).await;
+    frames.headers(1, h2::WHOLE, &h2::get("/")).await;
+    held.reached().await;
+    frames.headers(3, h2::WHOLE, &h2::get("/")).await;
+    let refused = frames.expect(h2::RST_STREAM, "a refusal").await;
+    assert_eq!((refused.stream, refused.code()), (3, REFUSED_STREAM));
+    held.release();
+    assert_eq!(frames.expect(h2::HEADERS, "an answer").await.stream, 1);
+    assert_eq!(app.received.len(), 1);
 }
 
 /// So many requests in one write, of which none makes it.
@@ -120,7 +159,7 @@ async fn resets_end_a_connection_above_their_number() {
         }
         let hopspan = hopspan.run().await;
         let mut frames = h2::frames(hopspan.inbound).await;
-        stream_window(&mut frames).await;
+        settings(&mut frames).await;
         frames.peer.write(bytes).await;
         frames
             .peer
@@ -143,8 +182,8 @@ async fn resets_end_a_connection_above_their_number() {
 
 const GLITCHES: &str = "hopspan_client_glitches_total";
 
-/// One request with a field; the kind of frame that comes of it.
-async fn asks(frames: &mut Frames, stream: u32, field: (&'static str, &str)) -> u8 {
+/// One request with a field; the frame that comes of it.
+async fn asks(frames: &mut Frames, stream: u32, field: (&'static str, &str)) -> h2::Frame {
     let mut fields = h2::get("/");
     fields.push(field);
     frames.headers(stream, h2::WHOLE, &fields).await;
@@ -152,7 +191,7 @@ async fn asks(frames: &mut Frames, stream: u32, field: (&'static str, &str)) -> 
         let frame = frames.next().await.unwrap();
         let answered = frame.kind == h2::HEADERS && frame.stream == stream;
         if answered || frame.kind == h2::GOAWAY {
-            return frame.kind;
+            return frame;
         }
     }
 }
@@ -163,20 +202,23 @@ async fn a_client_whose_requests_are_refused_is_told_to_go_and_then_cut_off() {
     let app = app.any(|_| async { app::reply(404) }).run().await;
     let hopspan = sidecar::to(app.address).run().await;
     let mut frames = h2::frames(hopspan.inbound).await;
-    stream_window(&mut frames).await;
+    settings(&mut frames).await;
     frames.headers(1, h2::WHOLE, &h2::get("/held")).await;
     held.reached().await;
     let mut streams = (3..).step_by(2);
     // What the app refuses is its own business.
     for stream in streams.by_ref().take(150) {
-        assert_eq!(asks(&mut frames, stream, ("x", "y")).await, h2::HEADERS);
+        let answer = asks(&mut frames, stream, ("x", "y")).await;
+        assert_eq!(answer.kind, h2::HEADERS);
     }
     assert_eq!(hopspan.metric(GLITCHES).await, 0.0);
     let bad = ("expect", "nothing");
-    for stream in streams.by_ref().take(100) {
-        assert_eq!(asks(&mut frames, stream, bad).await, h2::HEADERS);
+    for stream in streams.by_ref().take(99) {
+        let answer = asks(&mut frames, stream, bad).await;
+        assert_eq!(answer.kind, h2::HEADERS);
     }
-    let mut frame = frames.next().await.unwrap();
+    assert_eq!(hopspan.metric(GLITCHES).await, 99.0);
+    let mut frame = asks(&mut frames, streams.next().unwrap(), bad).await;
     while frame.kind != h2::GOAWAY {
         frame = frames.next().await.unwrap();
     }
@@ -214,7 +256,7 @@ async fn requests_that_are_abandoned_are_counted_and_what_is_in_hand_is_still_an
         .run()
         .await;
     let mut frames = h2::frames(hopspan.inbound).await;
-    stream_window(&mut frames).await;
+    settings(&mut frames).await;
     frames.headers(1, h2::WHOLE, &h2::get("/held")).await;
     held.reached().await;
     for (number, stream) in [3, 5, 7].into_iter().enumerate() {

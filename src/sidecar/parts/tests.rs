@@ -1,0 +1,89 @@
+//! What the config says of pools is what they get.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::Source;
+
+#[test]
+fn pools_get_the_waits_and_limits_of_the_config() {
+    let text = "
+timeouts: { resolve: 1ms, connect_app: 2ms, connect: 3ms, upstream_idle_app: 4ms, upstream_idle: 5ms, upstream_queue: 6ms }
+limits: { connections_per_upstream: 7, queue_per_upstream: 8, idle_per_upstream: 9, head_bytes: 10B, headers: 11 }
+";
+    let (_, snapshot) = crate::routing::load(&Source::new("test", text), &|_| {}, 1).unwrap();
+    let millis = Duration::from_millis;
+    let app = PoolLimits {
+        idle: millis(4),
+        resolve_timeout: millis(1),
+        connect_timeout: millis(2),
+        max_idle: 9,
+        max_in_use: Some(7),
+        max_queue: 8,
+        max_wait: millis(6),
+        max_head_bytes: 10,
+        max_headers: 11,
+    };
+    assert_eq!(app_limits(&snapshot), app);
+    let services = PoolLimits {
+        idle: millis(5),
+        connect_timeout: millis(3),
+        ..app
+    };
+    assert_eq!(service_limits(&snapshot), services);
+}
+
+#[test]
+fn listeners_get_the_waits_and_limits_of_the_config() {
+    let text = "
+timeouts: { header: 1ms, handshake: 2ms, detect: 3ms, idle: 4ms, body_idle: 5ms }
+limits:
+  head_bytes: 6B
+  headers: 7
+  connections: 8
+  http2_streams: 9
+  http2_head_bytes: 10B
+  http2_heads: 11B
+  http2_requests: 12
+  http2_stream_window: 13B
+  http2_window: 65536B
+  http2_resets: 14
+  http2_local_resets: 15
+  http2_glitches: 16
+";
+    let (_, snapshot) = crate::routing::load(&Source::new("test", text), &|_| {}, 1).unwrap();
+    let millis = Duration::from_millis;
+    let expected = ServeLimits {
+        header_timeout: millis(1),
+        handshake_timeout: millis(2),
+        detect_timeout: millis(3),
+        idle_timeout: millis(4),
+        write_timeout: Some(millis(5)),
+        max_head_bytes: 6,
+        max_headers: 7,
+        max_connections: 8,
+        http2_streams: 9,
+        http2_head_bytes: 10,
+        http2_heads: 11,
+        http2_requests: 12,
+        http2_stream_window: 13,
+        http2_window: 65_536,
+        http2_resets: 14,
+        http2_local_resets: 15,
+        http2_glitches: Some(16),
+    };
+    assert_eq!(serve_limits(&snapshot), expected);
+}
+
+#[test]
+fn the_defaults_of_the_config_are_those_of_pools_and_listeners() {
+    let (_, snapshot) = crate::routing::load(&Source::new("test", ""), &|_| {}, 1).unwrap();
+    assert_eq!(app_limits(&snapshot), PoolLimits::app());
+    assert_eq!(service_limits(&snapshot), PoolLimits::outbound());
+    let listeners = ServeLimits {
+        // As many as the descriptors of this process allow.
+        max_connections: serve_limits(&snapshot).max_connections,
+        ..ServeLimits::default()
+    };
+    assert_eq!(serve_limits(&snapshot), listeners);
+}

@@ -142,6 +142,9 @@ pub struct Limits {
     /// Bytes of an attribute's value (`OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`).
     #[serde(with = "size")]
     pub attribute_bytes: usize,
+    /// Bytes of text in all attributes of a span.
+    #[serde(with = "size")]
+    pub span_bytes: usize,
 }
 
 impl Default for Limits {
@@ -167,6 +170,7 @@ impl Default for Limits {
             memory: MemoryLimit::Auto,
             attributes: 128,
             attribute_bytes: 4096,
+            span_bytes: 64 * 1024,
         }
     }
 }

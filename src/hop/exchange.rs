@@ -366,6 +366,7 @@ pub(super) fn limits(snapshot: &Snapshot) -> span::Limits {
     span::Limits {
         attributes: snapshot.limits.attributes,
         value_bytes: snapshot.limits.attribute_bytes,
+        bytes: snapshot.limits.span_bytes,
     }
 }
 

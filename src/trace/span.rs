@@ -2,7 +2,7 @@
 //!
 //! Ends are values ([`End`]); a span dropped without one ends as [`End::Cancelled`], so that no early return, client
 //! that left or panic can lose it. Attributes are a compact record; the OTLP form is made later, off the data path.
-//! Limits: [`MAX_ATTRIBUTES`], [`MAX_EVENTS`], [`MAX_VALUE_BYTES`]; what exceeds them is counted on the span.
+//! Limits: [`MAX_ATTRIBUTES`], [`MAX_EVENTS`], [`MAX_VALUE_BYTES`], [`MAX_BYTES`]; what exceeds them is counted on the span.
 
 mod value;
 
@@ -20,6 +20,8 @@ pub const MAX_ATTRIBUTES: usize = 128;
 pub const MAX_EVENTS: usize = 32;
 /// Bytes of one attribute value; longer text is cut at a character boundary.
 pub const MAX_VALUE_BYTES: usize = 4096;
+/// Bytes of text in all attribute values of a span.
+pub const MAX_BYTES: usize = 64 * 1024;
 
 /// Which side of a request a span describes (OTel SpanKind).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +129,8 @@ pub struct Limits {
     pub attributes: usize,
     /// Bytes of one attribute value.
     pub value_bytes: usize,
+    /// Bytes of text in all attribute values.
+    pub bytes: usize,
 }
 
 impl Default for Limits {
@@ -134,6 +138,7 @@ impl Default for Limits {
         Limits {
             attributes: MAX_ATTRIBUTES,
             value_bytes: MAX_VALUE_BYTES,
+            bytes: MAX_BYTES,
         }
     }
 }
@@ -144,6 +149,8 @@ pub struct Span {
     started: Moment,
     record: Option<Box<Record>>,
     limits: Limits,
+    /// Bytes of text in the attribute values so far.
+    text_bytes: usize,
     sink: Arc<dyn Sink>,
 }
 
@@ -192,6 +199,7 @@ impl Span {
             started,
             record,
             limits: Limits::default(),
+            text_bytes: 0,
             sink,
         }
     }
@@ -232,14 +240,21 @@ impl Span {
         };
         let key = key.into();
         let value = cut(value.into(), self.limits.value_bytes);
-        if let Some(known) = record
+        let known = record
             .attributes
             .iter_mut()
-            .find(|(name, _)| name.as_str() == key.as_str())
-        {
+            .find(|(name, _)| name.as_str() == key.as_str());
+        let before = known.as_ref().map_or(0, |(_, value)| value.text_bytes());
+        let text_bytes = self.text_bytes - before + value.text_bytes();
+        // What is no text of the request (a status, an error.type) is kept whatever that has taken.
+        if text_bytes > self.limits.bytes && text_bytes > self.text_bytes {
+            record.dropped_attributes += 1;
+        } else if let Some(known) = known {
             known.1 = value;
+            self.text_bytes = text_bytes;
         } else if record.attributes.len() < self.limits.attributes {
             record.attributes.push((key, value));
+            self.text_bytes = text_bytes;
         } else {
             record.dropped_attributes += 1;
         }

@@ -9,6 +9,7 @@ mod limits;
 mod memory;
 mod places;
 mod soak;
+mod spans;
 mod storm;
 mod world;
 

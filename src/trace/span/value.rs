@@ -22,6 +22,17 @@ pub enum Value {
     List(Vec<String>),
 }
 
+impl Value {
+    /// Bytes of this request's text in it.
+    pub(super) fn text_bytes(&self) -> usize {
+        match self {
+            Value::Text(text) => text.len(),
+            Value::List(texts) => texts.iter().map(String::len).sum(),
+            _ => 0,
+        }
+    }
+}
+
 impl From<&'static str> for Value {
     fn from(text: &'static str) -> Value {
         Value::Static(text)

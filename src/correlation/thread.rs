@@ -63,8 +63,6 @@ impl Loader {
             if let Ok(job) = queue.recv() {
                 job();
             }
-            // Nobody to tell: a thread that ends holds nothing.
-            let _ = privileges::give_up(false);
         })?;
         privileges::give_up(starts_app)?;
         Ok(Loader { jobs })
@@ -95,7 +93,11 @@ impl Thread {
         let rung = thread.clone();
         let job = move || {
             memory::return_what_is_freed();
-            rung.set(Kernel::load());
+            let loaded = Kernel::load();
+            // Before it is told: who hears of it finds no thread that may load more. Nobody to tell where it fails: this
+            // thread ends.
+            let _ = privileges::give_up(false);
+            rung.set(loaded);
         };
         let started = match loader {
             // Its thread waits for nothing else, and only once.

@@ -180,7 +180,7 @@ impl<P> Family<P> {
         kernel: &mut K,
         id: ProcessId,
     ) -> Result<Vec<(Fd, Inode)>, Trouble> {
-        let handle = self.handle(id).ok_or(Trouble::Gone)?;
+        let handle = self.reach(kernel, id)?;
         let sockets = kernel.sockets(handle);
         if sockets == Err(Trouble::Gone) {
             self.forget(id);
@@ -188,3 +188,6 @@ impl<P> Family<P> {
         sockets
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,6 +118,8 @@ pub(super) trait Kernel {
     fn own(&mut self) -> Pid;
     /// The processes that hopspan itself started, and those that it reaps.
     fn own_children(&mut self) -> Vec<Pid>;
+    /// How many processes that are not the app's may be held open: each takes a descriptor of hopspan's.
+    fn room(&self) -> usize;
     /// A handle and the identity.
     fn open(&mut self, pid: Pid) -> Result<(Self::Process, ProcessId), Trouble>;
     /// The parent now; [`Trouble::Gone`] also for what has ended and waits to be reaped.

@@ -20,6 +20,11 @@ use super::sock_diag::{Answer, Diag, ESTABLISHED, UnixAnswer};
 /// How long a process without greenlets is believed to have none: it may load them later.
 const GREENLETS: Nanos = 10_000_000_000;
 
+/// Processes beside the app's that are held open: a quarter of the descriptors that hopspan may have, since connections
+/// need the others, and within these.
+const LEAST: usize = 16;
+const MOST: usize = 4096;
+
 /// This machine's kernel, asked by one thread.
 pub(super) struct Live {
     diag: Diag,
@@ -27,6 +32,7 @@ pub(super) struct Live {
     own: Process,
     /// `/proc/loadavg`, which ends in the newest process's number.
     loads: Option<OwnedFd>,
+    room: usize,
     questions: u64,
 }
 
@@ -47,6 +53,7 @@ impl Live {
             boot: BootTime::default(),
             own: Process::open(std::process::id())?,
             loads: process::open_loads().ok(),
+            room: (process::descriptor_limit() / 4).clamp(LEAST, MOST),
             questions: 0,
         };
         live.note_time();
@@ -187,6 +194,10 @@ impl Kernel for Live {
     fn own_children(&mut self) -> Vec<Pid> {
         self.questions += 1;
         self.own.children().unwrap_or_default()
+    }
+
+    fn room(&self) -> usize {
+        self.room
     }
 
     fn open(&mut self, pid: Pid) -> Result<(Handle, ProcessId), Trouble> {

@@ -10,7 +10,8 @@ mod clocks;
 mod files;
 mod text;
 
-use std::ffi::CString;
+use std::cell::OnceCell;
+use std::ffi::{CStr, CString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,7 +20,7 @@ use super::kernel::{Fd, Inode, Pid};
 pub(super) use clocks::{
     boottime, monotonic, realtime, sleep_precisely, take_short_turns, thread_cpu,
 };
-use files::{Link, decimal, denied, each_entry, open_at, read_at_start, read_children, read_link};
+use files::{Link, decimal, each_entry, open_at, read_at_start, read_children, read_link};
 pub(super) use files::{newest, open_loads};
 use text::{parse_number, parse_polled, parse_stat, parse_syscall};
 
@@ -27,6 +28,17 @@ use text::{parse_number, parse_polled, parse_stat, parse_syscall};
 const TICK_NANOS: u64 = 1_000_000_000 / 100;
 /// Bytes that are read of what an epoll set waits for: some ten thousand descriptors.
 const POLLED: u64 = 1 << 20;
+
+/// How many descriptors this process may have (RLIMIT_NOFILE).
+pub(super) fn descriptor_limit() -> usize {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a live rlimit that the call fills; where it fails it stays as it is.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
 
 /// The user this process acts as.
 pub(super) fn effective_uid() -> u32 {
@@ -38,10 +50,11 @@ pub(super) fn effective_uid() -> u32 {
 pub(super) struct Process {
     pid: Pid,
     directory: OwnedFd,
-    /// `fd/`, `None` where it may not be opened.
-    descriptors: Option<OwnedFd>,
+    /// `fd/`, opened and kept where single descriptors are asked for: most processes are only known, and take one
+    /// descriptor of ours.
+    descriptors: OnceCell<OwnedFd>,
     /// `syscall` of the main thread: every reading at offset 0 is a fresh one.
-    syscall: Option<OwnedFd>,
+    syscall: OnceCell<OwnedFd>,
 }
 
 /// What a process has open, as far as it matters.
@@ -81,18 +94,31 @@ pub(super) enum Syscall {
 }
 
 impl Process {
-    /// Opens a process. The parts that may not be opened fail later, when they are asked for.
+    /// Opens a process. Its parts are opened when they are asked for.
     pub(super) fn open(pid: Pid) -> io::Result<Process> {
         let path = CString::new(format!("/proc/{pid}"))?;
-        let directory = open_at(libc::AT_FDCWD, &path, libc::O_DIRECTORY)?;
-        let descriptors = open_at(directory.as_raw_fd(), c"fd", libc::O_DIRECTORY).ok();
-        let syscall = open_at(directory.as_raw_fd(), c"syscall", 0).ok();
         Ok(Process {
             pid,
-            directory,
-            descriptors,
-            syscall,
+            directory: open_at(libc::AT_FDCWD, &path, libc::O_DIRECTORY)?,
+            descriptors: OnceCell::new(),
+            syscall: OnceCell::new(),
         })
+    }
+
+    /// A part of the directory, which stays open from the first time on.
+    fn part<'p>(
+        &self,
+        part: &'p OnceCell<OwnedFd>,
+        name: &CStr,
+        flags: i32,
+    ) -> io::Result<&'p OwnedFd> {
+        match part.get() {
+            Some(open) => Ok(open),
+            None => {
+                let open = open_at(self.directory.as_raw_fd(), name, flags)?;
+                Ok(part.get_or_init(|| open))
+            }
+        }
     }
 
     /// Parent, start and whether it is dead.
@@ -122,7 +148,7 @@ impl Process {
 
     /// The inode of the socket behind a descriptor; `None` where it is closed, no socket, or the process is gone.
     pub(super) fn socket(&self, fd: Fd) -> io::Result<Option<Inode>> {
-        let directory = self.descriptors.as_ref().ok_or_else(denied)?;
+        let directory = self.part(&self.descriptors, c"fd", libc::O_DIRECTORY)?;
         let mut name = [0; 16];
         match read_link(directory, decimal(fd, &mut name)) {
             Ok(Link::Socket(inode)) => Ok(Some(inode)),
@@ -135,14 +161,14 @@ impl Process {
 
     /// What it has open.
     pub(super) fn open_files(&self) -> io::Result<Open> {
-        let directory = self.descriptors.as_ref().ok_or_else(denied)?;
+        let directory = open_at(self.directory.as_raw_fd(), c"fd", libc::O_DIRECTORY)?;
         let mut open = Open::default();
         let mut refused = None;
-        each_entry(directory, |name| {
+        each_entry(&directory, |name| {
             let Some(fd) = parse_number(name.to_bytes()) else {
                 return;
             };
-            match read_link(directory, name) {
+            match read_link(&directory, name) {
                 Ok(Link::Socket(inode)) => open.sockets.push((fd as Fd, inode)),
                 Ok(Link::Epoll) => open.polls.push(fd as Fd),
                 Ok(Link::Other) => {}
@@ -199,7 +225,7 @@ impl Process {
 
     /// What its main thread waits for.
     pub(super) fn syscall(&self) -> io::Result<Syscall> {
-        let file = self.syscall.as_ref().ok_or_else(denied)?;
+        let file = self.part(&self.syscall, c"syscall", 0)?;
         let mut buffer = [0; 256];
         let text = read_at_start(file, &mut buffer)?;
         parse_syscall(text).ok_or_else(|| io::ErrorKind::InvalidData.into())

@@ -11,8 +11,8 @@ use super::{Family, Member};
 use crate::correlation::in_flight::Nanos;
 use crate::correlation::kernel::{Kernel, Pid, ProcessId, Trouble};
 
-/// Processes that are not the app's and are remembered; when there are more, all are looked at anew.
-const STRANGERS: usize = 4096;
+/// Parents that are remembered; when there are more, all are looked at anew.
+const PARENTS: usize = 4096;
 /// Ancestors that are followed; there are a handful.
 const DEPTH: usize = 64;
 /// A process may have its number so long before it is in its parent's list.
@@ -29,7 +29,7 @@ pub(in crate::correlation) struct Kin {
 
 /// What is remembered of kin.
 pub(super) struct Registry<P> {
-    /// Processes that are no members.
+    /// Processes that are no members: as many as there is room for ([`Kernel::room`]), the living ones first.
     strangers: HashMap<Pid, Member<P>>,
     /// Kin of members, as of when the newest process had this number.
     lists: HashMap<ProcessId, (Pid, Kin)>,
@@ -122,12 +122,13 @@ impl<P> Family<P> {
                 ancestors.push(parent);
                 continue;
             }
-            let parent = kernel.parent(self.handle(at).ok_or(Trouble::Gone)?)?;
+            let handle = self.reach(kernel, at)?;
+            let parent = kernel.parent(handle)?;
             if parent == 0 || parent == own {
                 return Ok((ancestors, parent == own));
             }
             let parent = self.identify(kernel, parent)?;
-            if self.registry.parents.len() >= STRANGERS {
+            if self.registry.parents.len() >= PARENTS {
                 self.registry.parents.clear();
             }
             self.registry.parents.insert(at, parent);
@@ -142,7 +143,8 @@ impl<P> Family<P> {
         kernel: &mut K,
         id: ProcessId,
     ) -> Result<Vec<Pid>, Trouble> {
-        kernel.children(self.handle(id).ok_or(Trouble::Gone)?)
+        let handle = self.reach(kernel, id)?;
+        kernel.children(handle)
     }
 
     /// The living process that has this number, member or not.
@@ -158,7 +160,10 @@ impl<P> Family<P> {
         }
         let (handle, id) = kernel.open(pid)?;
         let strangers = &mut self.registry.strangers;
-        if strangers.len() >= STRANGERS {
+        if strangers.len() >= kernel.room() {
+            strangers.retain(|_, stranger| kernel.is_there(&stranger.handle));
+        }
+        if strangers.len() >= kernel.room() {
             strangers.clear();
         }
         let several = false;
@@ -178,6 +183,21 @@ impl<P> Family<P> {
             .is_some_and(|handle| kernel.is_there(handle))
     }
 
+    /// The handle of a process, opened again where it was put out of mind to make room for others.
+    ///
+    /// # Errors
+    /// [`Trouble::Gone`] where the process has ended, be it that another has its number.
+    pub(super) fn reach<K: Kernel<Process = P>>(
+        &mut self,
+        kernel: &mut K,
+        id: ProcessId,
+    ) -> Result<&P, Trouble> {
+        if self.handle(id).is_none() && self.identify(kernel, id.pid)? != id {
+            return Err(Trouble::Gone);
+        }
+        self.handle(id).ok_or(Trouble::Gone)
+    }
+
     /// The handle of a process, member or not.
     pub(super) fn handle(&self, id: ProcessId) -> Option<&P> {
         let known = [
@@ -190,12 +210,15 @@ impl<P> Family<P> {
 
     /// Whether two processes are certainly not of one blood: whoever forks is in one control group with its child.
     pub(in crate::correlation) fn unrelated<K: Kernel<Process = P>>(
-        &self,
+        &mut self,
         kernel: &mut K,
         one: ProcessId,
         other: ProcessId,
     ) -> bool {
-        let mut group = |id| kernel.control_group(self.handle(id)?);
+        let mut group = |id| {
+            let handle = self.reach(kernel, id).ok()?;
+            kernel.control_group(handle)
+        };
         matches!((group(one), group(other)), (Some(one), Some(other)) if one != other)
     }
 }

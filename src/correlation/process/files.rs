@@ -20,7 +20,7 @@ pub(in crate::correlation) fn newest(loads: &OwnedFd) -> Option<Pid> {
     text.split_ascii_whitespace().nth(4)?.parse().ok()
 }
 
-pub(super) fn denied() -> io::Error {
+fn denied() -> io::Error {
     io::Error::from_raw_os_error(libc::EACCES)
 }
 

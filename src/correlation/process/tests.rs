@@ -85,6 +85,18 @@ fn finds_sockets_by_descriptor() {
 }
 
 #[test]
+fn a_process_that_is_only_known_takes_one_descriptor() {
+    let process = own();
+    process.stat().unwrap();
+    assert!(process.is_there());
+    process.control_group().unwrap();
+    process.children().unwrap();
+    process.open_files().unwrap();
+    let open = [process.descriptors.get(), process.syscall.get()];
+    assert!(open.iter().all(Option::is_none), "{open:?}");
+}
+
+#[test]
 fn sees_the_children_of_every_thread() {
     let from_main = python("input()", 0);
     let from_thread = std::thread::spawn(|| (python("input()", 0), std::thread::current().id()));

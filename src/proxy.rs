@@ -24,6 +24,7 @@ pub mod upstream;
 
 mod crowd;
 mod detect;
+mod held;
 mod holder;
 mod linger;
 mod proxy_protocol;

@@ -222,8 +222,9 @@ impl Pool {
             received,
         });
         let told = self.options.on_open.as_ref().map(|tell| tell(&opened));
+        let held = self.options.metrics.response_bytes_held.clone();
         let guard = (told, OpenGauge::new(&self.options.metrics));
-        let io = TokioIo::new(Guarded::new(socket, guard));
+        let io = TokioIo::new(Guarded::new(socket, held, guard));
         let line = match multiplexed {
             true => self.speak_http2(io, opened, limits.max_head_bytes).await,
             false => self.speak_http1(io, opened, &limits).await,

@@ -34,6 +34,9 @@ pub(crate) struct Clock {
     lifted: AtomicBool,
     body_expected: AtomicBool,
     head_awaited: AtomicBool,
+    /// Whether nothing more is to be written before what was is flushed; and whether somebody waits for that.
+    unflushed: AtomicBool,
+    awaited: AtomicBool,
     /// Milliseconds since [`BEGINNING`] at which the wait for a request began; [`IN_USE`] while there is one.
     idle_since: AtomicU64,
     sleep: Mutex<Pin<Box<Sleep>>>,
@@ -48,6 +51,8 @@ impl Clock {
             lifted: AtomicBool::new(false),
             body_expected: AtomicBool::new(false),
             head_awaited: AtomicBool::new(false),
+            unflushed: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
             idle_since: AtomicU64::new(IN_USE),
             sleep: Mutex::new(Box::pin(tokio::time::sleep(first))),
         });
@@ -63,6 +68,29 @@ impl Clock {
     /// Lifts the write deadline for good: the connection is a tunnel now.
     pub(crate) fn lift(&self) {
         self.lifted.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing more is to be written before what was is flushed.
+    pub(crate) fn flush_first(&self) {
+        self.unflushed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what was written has yet to be flushed. If so, the task of the connection is woken when it has.
+    pub(crate) fn waits_to_flush(&self) -> bool {
+        let waits = self.unflushed.load(Ordering::Relaxed);
+        if waits {
+            self.awaited.store(true, Ordering::Relaxed);
+        }
+        waits
+    }
+
+    fn flushed(&self, cx: &mut Context<'_>) {
+        if self.unflushed.load(Ordering::Relaxed) {
+            self.unflushed.store(false, Ordering::Relaxed);
+            if self.awaited.swap(false, Ordering::Relaxed) {
+                cx.waker().wake_by_ref();
+            }
+        }
     }
 
     /// Notes whether the request that begins has a body, which may be answered before it is read.
@@ -206,6 +234,9 @@ impl<S, G> Timed<S, G> {
         polled: Poll<io::Result<usize>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        if polled.is_pending() {
+            self.clock.flush_first();
+        }
         let limit = match (&polled, self.write_limit) {
             (Poll::Pending, Some(limit)) if !self.clock.lifted.load(Ordering::Relaxed) => limit,
             _ => {
@@ -310,8 +341,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.socket).poll_flush(cx);
-        if let Poll::Ready(Ok(())) = flushed {
-            self.unflushed = false;
+        match flushed {
+            Poll::Pending => self.clock.flush_first(),
+            Poll::Ready(Ok(())) => {
+                self.unflushed = false;
+                self.clock.flushed(cx);
+            }
+            Poll::Ready(Err(_)) => {}
         }
         flushed
     }

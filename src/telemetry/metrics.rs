@@ -142,6 +142,8 @@ pub struct Metrics {
     pub http2_head_bytes: Gauge,
     /// `hopspan_http2_streams`: HTTP/2 requests at once
     pub http2_streams: Gauge,
+    /// `hopspan_response_bytes_held`: read from upstreams and not yet taken by clients
+    pub response_bytes_held: Gauge,
     /// `hopspan_redirected_connections_total{protocol}`: `http1`, `http2`, `tls`, `tcp`
     pub redirected: Family<ProtocolLabel, Counter>,
     /// `hopspan_upstream_connections_opened_total`
@@ -199,6 +201,7 @@ impl Metrics {
             tls_certificate_expiry: Gauge::default(),
             http2_head_bytes: Gauge::default(),
             http2_streams: Gauge::default(),
+            response_bytes_held: Gauge::default(),
             redirected: Family::default(),
             upstream_connections_opened: Counter::default(),
             upstream_connections_open: Gauge::default(),
@@ -346,6 +349,11 @@ impl Metrics {
             "hopspan_http2_streams",
             "HTTP/2 requests in hand",
             self.http2_streams.clone(),
+        );
+        registry.register(
+            "hopspan_response_bytes_held",
+            "Bytes of responses that were read and that clients have not taken",
+            self.response_bytes_held.clone(),
         );
         registry.register(
             "hopspan_redirected_connections",

@@ -4,15 +4,17 @@
 //! It also keeps a write that the upstream refuses from hiding the upstream's answer: a server that answers before it
 //! has read the request (413, 401) closes with bytes unread, the next write fails, and hyper would give up with the
 //! answer still waiting to be read. Here such a write seems to succeed, reading goes on, and the failure is told when
-//! there is nothing more to read.
+//! there is nothing more to read. And it reads no more at once than what is held of all responses leaves room for.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::proxy::held::read_ahead;
 use crate::telemetry::metrics::Metrics;
 
 /// `S`, then `G`: dropped in this order.
@@ -20,14 +22,17 @@ pub(crate) struct Guarded<S, G> {
     socket: S,
     /// How a write failed that seemed to succeed.
     refused: Option<io::ErrorKind>,
+    /// What is held of responses.
+    held: Gauge,
     _guard: G,
 }
 
 impl<S, G> Guarded<S, G> {
-    pub(crate) fn new(socket: S, guard: G) -> Guarded<S, G> {
+    pub(crate) fn new(socket: S, held: Gauge, guard: G) -> Guarded<S, G> {
         Guarded {
             socket,
             refused: None,
+            held,
             _guard: guard,
         }
     }
@@ -62,7 +67,17 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Guarded<S, G> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+        let most = read_ahead(&this.held).filter(|most| *most < buf.remaining());
+        if let Some(most) = most {
+            let read = {
+                let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+                ready!(Pin::new(&mut this.socket).poll_read(cx, &mut part))?;
+                part.filled().len()
+            };
+            buf.advance(read);
+        } else {
+            ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+        }
         match this.refused {
             Some(kind) if buf.filled().len() == before => Poll::Ready(Err(kind.into())),
             _ => Poll::Ready(Ok(())),
@@ -140,7 +155,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap());
         let (socket, accepted) = tokio::join!(socket, listener.accept());
         let (mut peer, _) = accepted.unwrap();
-        let mut socket = Guarded::new(socket.unwrap(), ());
+        let mut socket = Guarded::new(socket.unwrap(), Gauge::default(), ());
         socket.write_all(&[b'x'; 1000]).await.unwrap();
         peer.readable().await.unwrap();
         peer.write_all(answer.as_bytes()).await.unwrap();

@@ -21,6 +21,7 @@ use tokio::io::AsyncWriteExt;
 use super::{Caught, Client, Handler, ServeLimits, Wire};
 use crate::proxy::HYPER_MAX_HEADERS;
 use crate::proxy::body::io_kind;
+use crate::proxy::held::Gated;
 use crate::proxy::refusal;
 use crate::proxy::timed::{Clock, HeadTimer};
 
@@ -45,13 +46,14 @@ where
     } = client;
     let service = {
         let (metrics, clock) = (options.metrics.clone(), clock.clone());
+        let held = metrics.response_bytes_held.clone();
         service_fn(move |request: Request<Incoming>| {
             let (handler, connection) = (handler.clone(), connection.clone());
             let connect = request.method() == Method::CONNECT;
             clock.request_begins(!request.body().is_end_stream());
             let handling = async move { handler.handle(request, connection).await };
             let handled = Caught::new(handling, &metrics);
-            let clock = clock.clone();
+            let (clock, held) = (clock.clone(), held.clone());
             async move {
                 let response = handled.await?;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -59,7 +61,8 @@ where
                 {
                     clock.lift();
                 }
-                Ok::<_, std::convert::Infallible>(response)
+                let gated = response.map(|body| Gated::new(body, clock, held));
+                Ok::<_, std::convert::Infallible>(gated)
             }
         })
     };

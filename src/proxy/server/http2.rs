@@ -53,12 +53,14 @@ where
         let glitches = glitches.clone();
         let (metrics, heads) = (options.metrics.clone(), options.heads.clone());
         let (limits, options) = (limits.clone(), options.clone());
+        let held = metrics.response_bytes_held.clone();
         service_fn(move |request: Request<Incoming>| {
             let (handler, connection) = (handler.clone(), connection.clone());
             let handling = admitted(request, &heads, &limits).map(|(request, entered)| {
                 let handling = async move { handler.handle(request, connection).await };
                 (Caught::new(handling, &metrics), entered)
             });
+            let held = held.clone();
             if let Err(refused) = &handling {
                 options.count(refused.reason);
             }
@@ -69,7 +71,7 @@ where
                     Err(refused) => (refused.answer(), None),
                 };
                 unanswered.answered(response.extensions().get::<Glitch>().is_some());
-                Ok::<_, Infallible>(response.map(|body| Paced::new(body, entered)))
+                Ok::<_, Infallible>(response.map(|body| Paced::new(body, entered, held)))
             }
         })
     };

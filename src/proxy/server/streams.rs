@@ -7,16 +7,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, Sleep};
 use tokio_util::task::TaskTracker;
 
 use super::heads::Entered;
 use crate::proxy::body::{BodyError, ResponseBody};
+use crate::proxy::held::hold;
 use crate::proxy::timed::Clock;
 use crate::telemetry::metrics::{Metrics, Reason};
 
@@ -141,12 +143,13 @@ impl Reaper {
 pub(super) struct Paced {
     inner: ResponseBody,
     progress: Option<Arc<Progress>>,
+    held: Gauge,
     _entered: Option<Entered>,
 }
 
 impl Paced {
     /// To be called on the task of the stream.
-    pub(super) fn new(inner: ResponseBody, entered: Option<Entered>) -> Paced {
+    pub(super) fn new(inner: ResponseBody, entered: Option<Entered>, held: Gauge) -> Paced {
         let progress = PROGRESS.try_with(Arc::clone).ok();
         if let Some(progress) = &progress {
             // The head goes in any case; the first data waits for a window.
@@ -157,6 +160,7 @@ impl Paced {
         Paced {
             inner,
             progress,
+            held,
             _entered: entered,
         }
     }
@@ -178,7 +182,7 @@ impl Body for Paced {
                 .frames
                 .fetch_add(u64::from(owed), Ordering::Relaxed);
         }
-        Poll::Ready(ready!(polled))
+        polled.map_ok(|frame| frame.map_data(|data| hold(data, &self.held)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -2,12 +2,15 @@
 //! the first of them, whose connection it is.
 //!
 //! Read only from peers that the config names, and then demanded: the specification forbids guessing whether a header is
-//! there. Type-length-values (section 2.2) are skipped. Nothing is sent with it: hopspan is a receiver only.
+//! there. Type-length-values (section 2.2) are skipped, whatever they hold, but for a checksum of the header, which must be
+//! right. Nothing is sent with it: hopspan is a receiver only.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+mod values;
 
 /// How version 2 begins (section 2.2).
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -137,19 +140,25 @@ fn version_2(bytes: &[u8]) -> Result<Option<(Origin, usize)>, &'static str> {
     let Some(rest) = rest.get(..length) else {
         return Ok(None);
     };
-    let origin = match family {
+    let (origin, addresses) = match family {
         // LOCAL: whatever follows is to be ignored.
-        _ if is_local => Some(Origin::Peer),
-        0x11 => client(rest, 4),
-        0x21 => client(rest, 16),
-        // Without addresses, or with some that are not a TCP client's: datagrams, unix sockets.
-        0x00 => Some(Origin::Peer),
-        0x12 => rest.get(..12).map(|_| Origin::Peer),
-        0x22 => rest.get(..36).map(|_| Origin::Peer),
-        0x31 | 0x32 => rest.get(..216).map(|_| Origin::Peer),
+        _ if is_local => (Some(Origin::Peer), rest.len()),
+        0x11 => (client(rest, 4), 12),
+        0x21 => (client(rest, 16), 36),
+        // Whatever follows is no address, and where values begin nobody knows.
+        0x00 => (Some(Origin::Peer), rest.len()),
+        // Not a TCP client's: datagrams, unix sockets.
+        0x12 => (Some(Origin::Peer), 12),
+        0x22 => (Some(Origin::Peer), 36),
+        0x31 | 0x32 => (Some(Origin::Peer), 216),
         _ => return Err("its address family is unknown"),
     };
+    let header = bytes.get(..FIXED + length).unwrap_or_default();
+    let origin = origin.filter(|_| rest.len() >= addresses);
     let origin = origin.ok_or("its addresses are cut short")?;
+    if !values::is_intact(header, FIXED + addresses) {
+        return Err("its checksum is wrong");
+    }
     Ok(Some((origin, FIXED + length)))
 }
 

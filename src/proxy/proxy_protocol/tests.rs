@@ -18,6 +18,7 @@ const V4: &[u8] = &[192, 0, 2, 1, 198, 51, 100, 2, 0xdc, 0x04, 0x01, 0xbb];
 const ADDRESSES: &str = "its addresses make no sense";
 const PORTS: &str = "its ports make no sense";
 const SHORT: &str = "its addresses are cut short";
+const CHECKSUM: &str = "its checksum is wrong";
 
 fn v6() -> Vec<u8> {
     let mut rest = [0u8; 36];
@@ -35,6 +36,31 @@ fn with_values() -> Vec<u8> {
     v2(0x21, 0x11, length, &rest)
 }
 
+/// A header over IPv4 with these values, and the right checksum for four bytes at `sum`.
+fn summed(values: &[u8], sum: usize) -> Vec<u8> {
+    let rest = [V4, values].concat();
+    let mut bytes = v2(0x21, 0x11, rest.len() as u16, &rest);
+    let at = FIXED + V4.len() + sum;
+    bytes[at..at + 4].fill(0);
+    let right = values::crc32c(bytes.iter());
+    bytes[at..at + 4].copy_from_slice(&right.to_be_bytes());
+    bytes
+}
+
+/// The same without a checksum that is made right.
+fn valued(values: &[u8]) -> Vec<u8> {
+    let rest = [V4, values].concat();
+    v2(0x21, 0x11, rest.len() as u16, &rest)
+}
+
+#[test]
+fn the_checksum_is_that_of_rfc_9260() {
+    // Its appendix has no example; RFC 3720 section B.4 has.
+    assert_eq!(values::crc32c([0; 32].iter()), 0x8a91_36aa);
+    assert_eq!(values::crc32c([0xff; 32].iter()), 0x62a8_ab43);
+    assert_eq!(values::crc32c(b"123456789".iter()), 0xe306_9283);
+}
+
 #[test]
 fn headers_are_what_the_specification_says() {
     let longest = format!(
@@ -42,6 +68,10 @@ fn headers_are_what_the_specification_says() {
         "f".repeat(MAX_LINE - "PROXY UNKNOWN \r\n".len())
     );
     let line = |text: &str| format!("PROXY {text}\r\n").into_bytes();
+    let sum = b"\x01\x00\x02h2\x03\x00\x04....\xe0\x00\x03abc";
+    let mut flipped = summed(sum, 8);
+    *flipped.last_mut().unwrap() ^= 1;
+    let tls = b"\x20\x00\x0f\x07\x00\x00\x00\x00\x21\x00\x07TLSv1.3\x03\x00\x04....";
     let unix = vec![0; 216];
     #[rustfmt::skip]
     let rows: Vec<(&str, Vec<u8>, Result<Origin, &'static str>)> = vec![
@@ -69,6 +99,16 @@ fn headers_are_what_the_specification_says() {
         ("2.2 TCP over IPv4", v2(0x21, 0x11, 12, V4), from("192.0.2.1:56324")),
         ("2.2 TCP over IPv6", v2(0x21, 0x21, 36, &v6()), from("[2001:db8::1]:80")),
         ("2.2 values are skipped", with_values(), from("192.0.2.1:56324")),
+        ("2.2 a value of nothing, then the end", valued(b"\x04\x00\x00"), from("192.0.2.1:56324")),
+        ("2.2 a value longer than the header", valued(b"\xe0\xff\xffabc"), from("192.0.2.1:56324")),
+        ("2.2 a type without a length", valued(b"\x03\x00"), from("192.0.2.1:56324")),
+        ("2.2 a checksum cut short", valued(b"\x03\x00\x04..."), from("192.0.2.1:56324")),
+        ("2.2 a checksum within another value", valued(b"\xe0\x00\x07\x03\x00\x04...."), from("192.0.2.1:56324")),
+        ("2.2.3 a checksum", summed(sum, 8), from("192.0.2.1:56324")),
+        ("2.2.3 a checksum behind nested values", summed(tls, 21), from("192.0.2.1:56324")),
+        ("2.2.3 a checksum of other bytes", flipped, Err(CHECKSUM)),
+        ("2.2.3 a wrong checksum", valued(sum), Err(CHECKSUM)),
+        ("2.2.3 a checksum of two bytes", valued(b"\x03\x00\x02.."), Err(CHECKSUM)),
         ("2.2 UNSPEC", v2(0x21, 0x00, 0, b""), Ok(Origin::Peer)),
         ("2.2 UDP over IPv4", v2(0x21, 0x12, 12, V4), Ok(Origin::Peer)),
         ("2.2 UDP over IPv6", v2(0x21, 0x22, 36, &v6()), Ok(Origin::Peer)),
@@ -108,7 +148,7 @@ fn headers_are_what_the_specification_says() {
             Err(why) => assert_eq!(told, Err(why), "{rule}"),
         }
     }
-    assert!(count >= 40, "{count}");
+    assert!(count >= 50, "{count}");
 }
 
 proptest::proptest! {

@@ -27,7 +27,7 @@ fn patience() -> Duration {
 }
 
 /// Where the changes begin.
-fn random() -> Random {
+pub(crate) fn random() -> Random {
     let seed = std::env::var("HOPSPAN_FUZZ_SEED").ok();
     Random::new(seed.map_or(1, |seed| seed.parse().unwrap()))
 }

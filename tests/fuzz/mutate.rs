@@ -2,7 +2,7 @@
 
 /// Numbers that are random enough, and the same for the same seed (SplitMix64).
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 /// What parsers look for, and what they stumble on.
 const TOKENS: &[&[u8]] = &[
@@ -99,7 +99,7 @@ impl Random {
     }
 
     /// One of the seeds, changed in one to eight ways.
-    pub(super) fn changed(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
+    pub(crate) fn changed(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = seeds[self.below(seeds.len())].clone();
         for _ in 0..1 + self.below(8) {
             self.change(&mut bytes, seeds);

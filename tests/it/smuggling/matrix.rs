@@ -4,7 +4,7 @@ use super::bench::{Bench, Case, Outcome, Side};
 use super::strict;
 
 /// Content-Length lines: each row is one request's. 15 is the right length of [`BODY`].
-const LENGTHS: &[&[&str]] = &[
+pub(super) const LENGTHS: &[&[&str]] = &[
     &[],
     &["15"],
     &["\t 15 \t"],
@@ -27,7 +27,7 @@ const LENGTHS: &[&[&str]] = &[
 ];
 
 /// Transfer-Encoding lines.
-const CODINGS: &[&[&str]] = &[
+pub(super) const CODINGS: &[&[&str]] = &[
     &[],
     &["chunked"],
     &["ChUnKeD"],

@@ -1,6 +1,8 @@
 //! `hopspan run`: flags, file and environment to a sidecar; the viewer and the app's command beside it; signals; the order
 //! of stopping; the exit code.
 
+mod heap;
+
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -83,6 +85,7 @@ async fn serve(args: RunArgs, loader: std::io::Result<Loader>, activated: Activa
     };
     let outbound = sidecar.addresses().outbound;
     let running = sidecar.start();
+    tokio::spawn(heap::give_back(running.metrics().clone()));
     let child = match spawn(&args, outbound, shim.as_ref()) {
         Ok(child) => child,
         Err((code, why)) => {

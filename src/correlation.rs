@@ -177,6 +177,10 @@ impl Correlator {
         let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
         let told = |engine: &Engine| engine.app(app.clone());
         if !apps.contains(&app) && self.engine.as_ref().is_some_and(told) {
+            if apps.len() >= serial::APPS {
+                // The engine keeps as many: those still in use are told again by their next connection.
+                apps.clear();
+            }
             apps.insert(app);
         }
     }

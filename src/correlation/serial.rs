@@ -98,6 +98,9 @@ enum Stop {
     Unread(Unlinked),
 }
 
+/// Addresses of the app that are known, the newest: one that is called by a name may have another every day.
+pub(super) const APPS: usize = 64;
+
 /// Longest time from the kernel making a connection until hopspan accepts it.
 pub(super) const ACCEPTING: Nanos = Duration::from_millis(180).as_nanos() as Nanos;
 
@@ -153,9 +156,11 @@ impl<K: Kernel> Serial<K> {
     /// Learns of an address of the app. Its processes are searched for when the first call comes: an app that makes none
     /// is never looked at.
     pub(super) fn app(&mut self, app: Place) {
-        if !self.apps.contains(&app) {
-            self.apps.push(app);
+        self.apps.retain(|known| *known != app);
+        if self.apps.len() >= APPS {
+            self.apps.remove(0);
         }
+        self.apps.push(app);
     }
 
     /// Looks once. `first` is the caller as seen at the first look of this call; `None` then.

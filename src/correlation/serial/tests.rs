@@ -227,3 +227,17 @@ fn without_the_rules_there_are_wrong_parents() {
     println!("wrong after {tries:?} runs");
     assert!(tries.is_some(), "all rules off, and nothing wrong");
 }
+
+#[test]
+fn the_newest_addresses_of_the_app_are_known_and_no_more() {
+    let mut serial: Serial<model::Fake> = Serial::default();
+    let place = |port: usize| Place::Tcp(([127, 0, 0, 1], port as u16).into());
+    for port in (1..=APPS + 6).chain([10]) {
+        serial.app(place(port));
+    }
+    let known: Vec<Place> = (7..=APPS + 6)
+        .filter(|port| *port != 10)
+        .map(place)
+        .collect();
+    assert_eq!(serial.apps, [known, vec![place(10)]].concat());
+}

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -20,10 +20,13 @@ use crate::proxy::pressure::{Level, Pressure};
 use crate::routing::Table;
 use crate::telemetry::{Code, Metrics};
 
-/// Between two looks.
+/// Between two looks; and where memory is [`NEAR`], since a flood may take a tenth of it in a second.
 const LOOK: Duration = Duration::from_secs(1);
-/// Looks between two at the control group: its limit seldom changes.
-const GROUP: usize = 30;
+const SOON: Duration = Duration::from_millis(50);
+/// Percentage of the limit.
+const NEAR: u64 = 60;
+/// Between two looks at the control group: its limit seldom changes.
+const GROUP: Duration = Duration::from_secs(30);
 /// Where control groups are.
 const MOUNTED: &str = "/sys/fs/cgroup";
 
@@ -40,17 +43,20 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Looks every second, and when the config changes, until `stop`.
+    /// Looks every second or more often, and when the config changes, until `stop`.
     pub(super) async fn watch(self, stop: CancellationToken) {
         let mut generations = self.table.generations();
-        let (mut level, mut group) = (Level::Ease, None);
-        for look in 0_usize.. {
-            if look.is_multiple_of(GROUP) {
+        let mut level = Level::Ease;
+        let (mut group, mut asked) = (None, None::<Instant>);
+        loop {
+            if asked.is_none_or(|asked| asked.elapsed() >= GROUP) {
                 group = group_limit(Path::new(MOUNTED), &own_groups());
+                asked = Some(Instant::now());
             }
-            level = self.look(level, group);
+            let near;
+            (level, near) = self.look(level, group);
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(if near { SOON } else { LOOK }) => {}
                 // An error: it changes no more. The sleep of the next round is what is left then.
                 Ok(()) = generations.changed() => {}
                 () = stop.cancelled() => return,
@@ -58,7 +64,8 @@ impl Memory {
         }
     }
 
-    fn look(&self, before: Level, group: Option<u64>) -> Level {
+    /// The level, and whether the limit is near.
+    fn look(&self, before: Level, group: Option<u64>) -> (Level, bool) {
         let limit = match self.table.load().limits.memory {
             MemoryLimit::Auto => group,
             MemoryLimit::Off => None,
@@ -81,19 +88,21 @@ impl Memory {
             self.pools.iter().for_each(|pool| pool.close_idle());
         }
         self.queue.tighten(level > Level::Ease);
-        level
+        (level, limit.is_some_and(|limit| reaches(used, limit, NEAR)))
     }
 }
 
 /// The level at so many bytes of `limit`, after one at another.
 fn after(before: Level, used: u64, limit: u64) -> Level {
-    let share = u128::from(used) * 100;
-    let reached = |percent: u64| share >= u128::from(limit) * u128::from(percent);
     let level = LEVELS.into_iter().find(|(level, begin, end)| {
         let stays = before >= *level;
-        reached(if stays { *end } else { *begin })
+        reaches(used, limit, if stays { *end } else { *begin })
     });
     level.map_or(Level::Ease, |(level, ..)| level)
+}
+
+fn reaches(used: u64, limit: u64, percent: u64) -> bool {
+    u128::from(used) * 100 >= u128::from(limit) * u128::from(percent)
 }
 
 /// Bytes of this process in memory, its own and those of files.

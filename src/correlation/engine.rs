@@ -181,15 +181,11 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.look_at_due();
-            self.note_cost();
+            // A thread's CPU clock counts all that it did, the waiting excluded.
+            self.cost
+                .cpu
+                .store(process::thread_cpu(), Ordering::Relaxed);
         }
-    }
-
-    fn note_cost(&self) {
-        // A thread's CPU clock counts all that it did, the waiting excluded.
-        let (cpu, questions) = (process::thread_cpu(), self.live.questions());
-        self.cost.cpu.store(cpu, Ordering::Relaxed);
-        self.cost.questions.store(questions, Ordering::Relaxed);
     }
 
     fn note_time(&mut self) {
@@ -208,10 +204,12 @@ impl Worker {
                 self.jobs.push(job);
                 continue;
             }
-            match self.look(&mut job) {
+            let looked = self.look(&mut job);
+            // Before the answer: who has it finds that it was asked for.
+            let questions = self.live.questions();
+            self.cost.questions.store(questions, Ordering::Relaxed);
+            match looked {
                 Some(answer) => {
-                    // Before the answer: who has it finds in the figures what it cost.
-                    self.note_cost();
                     // Nobody waits any more: nothing is lost.
                     let _ = job.answer.send(answer);
                 }

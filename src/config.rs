@@ -16,6 +16,7 @@ pub mod limits;
 pub mod memory;
 pub mod mode;
 pub mod network;
+mod off;
 pub mod otel_env;
 mod overlay;
 mod read;

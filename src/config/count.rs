@@ -38,10 +38,10 @@ pub fn serialize<S: Serializer>(count: &usize, serializer: S) -> Result<S::Ok, S
 
 /// Serde for `Option<usize>`: `off` (or nothing) is none.
 pub mod optional {
-    use std::borrow::Cow;
-
-    use serde::de::{Deserialize, Deserializer, Error as _};
+    use serde::de::Deserializer;
     use serde::ser::Serializer;
+
+    use crate::config::off;
 
     /// Serde: reads a count, or `off`.
     ///
@@ -50,14 +50,7 @@ pub mod optional {
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<usize>, D::Error> {
-        match Option::<Cow<'de, str>>::deserialize(deserializer)? {
-            None => Ok(None),
-            Some(text) if text == "off" => Ok(None),
-            Some(text) => super::parse(&text)
-                .map(Some)
-                .map_err(|advice| advice.or("`off` for no limit"))
-                .map_err(D::Error::custom),
-        }
+        off::deserialize(deserializer, super::parse)
     }
 
     /// Serde: writes a count, or `off`.
@@ -68,9 +61,6 @@ pub mod optional {
         count: &Option<usize>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        match count {
-            Some(count) => super::serialize(count, serializer),
-            None => serializer.serialize_str("off"),
-        }
+        off::serialize(count.as_ref(), serializer, super::serialize)
     }
 }

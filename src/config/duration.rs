@@ -105,10 +105,9 @@ pub fn serialize<S: serde::Serializer>(
 
 /// Serde for `Option<Duration>`: `off` (or nothing) is none.
 pub mod optional {
-    use std::borrow::Cow;
     use std::time::Duration;
 
-    use serde::de::Error as _;
+    use crate::config::off;
 
     /// Serde: reads a duration, or `off`.
     ///
@@ -117,14 +116,7 @@ pub mod optional {
     pub fn deserialize<'de, D: serde::Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
-        match <Option<Cow<'de, str>> as serde::Deserialize>::deserialize(deserializer)? {
-            None => Ok(None),
-            Some(text) if text == "off" => Ok(None),
-            Some(text) => super::parse(&text)
-                .map(Some)
-                .map_err(|advice| advice.or("`off` for no limit"))
-                .map_err(D::Error::custom),
-        }
+        off::deserialize(deserializer, super::parse)
     }
 
     /// Serde: writes a duration, or `off`.
@@ -135,10 +127,7 @@ pub mod optional {
         duration: &Option<Duration>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        match duration {
-            Some(duration) => super::serialize(duration, serializer),
-            None => serializer.serialize_str("off"),
-        }
+        off::serialize(duration.as_ref(), serializer, super::serialize)
     }
 }
 

@@ -16,6 +16,7 @@ use super::kernel::{
 use super::process::{self, Process, Syscall};
 use super::server::{Place, UnixSockets};
 use super::sock_diag::{Answer, Diag, ESTABLISHED, UnixAnswer};
+use crate::proxy::listener::descriptor_limit;
 
 /// How long a process without greenlets is believed to have none: it may load them later.
 const GREENLETS: Nanos = 10_000_000_000;
@@ -53,7 +54,7 @@ impl Live {
             boot: BootTime::default(),
             own: Process::open(std::process::id())?,
             loads: process::open_loads().ok(),
-            room: (process::descriptor_limit() / 4).clamp(LEAST, MOST),
+            room: descriptor_limit().map_or(MOST, |limit| (limit / 4).clamp(LEAST, MOST)),
             questions: 0,
         };
         live.note_time();

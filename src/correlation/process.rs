@@ -29,17 +29,6 @@ const TICK_NANOS: u64 = 1_000_000_000 / 100;
 /// Bytes that are read of what an epoll set waits for: some ten thousand descriptors.
 const POLLED: u64 = 1 << 20;
 
-/// How many descriptors this process may have (RLIMIT_NOFILE).
-pub(super) fn descriptor_limit() -> usize {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is a live rlimit that the call fills; where it fails it stays as it is.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
-}
-
 /// The user this process acts as.
 pub(super) fn effective_uid() -> u32 {
     // SAFETY: geteuid(2) has no preconditions and cannot fail.

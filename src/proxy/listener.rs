@@ -41,15 +41,17 @@ static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 /// How many client connections fit the descriptor limit: 80 % of what hopspan does not need itself (a connection to the
 /// app is needed for each in flight, so this is generous to keep-alive clients), at most `wanted`. Reads `/proc`.
 pub fn connections_that_fit(wanted: usize) -> usize {
-    let limit = std::fs::read_to_string("/proc/self/limits")
-        .ok()
-        .and_then(|limits| {
-            let line = limits.lines().find(|l| l.starts_with("Max open files"))?;
-            line.split_ascii_whitespace().nth(3)?.parse::<usize>().ok()
-        });
-    limit.map_or(wanted, |limit| {
+    descriptor_limit().map_or(wanted, |limit| {
         wanted.min((limit.saturating_sub(OWN) * 4 / 5).max(1))
     })
+}
+
+/// How many descriptors this process may have (RLIMIT_NOFILE); `None` where there is no limit, or none is told. Reads
+/// `/proc`.
+pub(crate) fn descriptor_limit() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|l| l.starts_with("Max open files"))?;
+    line.split_ascii_whitespace().nth(3)?.parse().ok()
 }
 
 /// Accepts and serves connections until `stop`; then takes what the kernel has queued, lets each connection finish

@@ -144,31 +144,11 @@ impl Limits {
 }
 
 fn app_limits(snapshot: &Snapshot) -> PoolLimits {
-    PoolLimits {
-        idle: snapshot.timeouts.upstream_idle_app,
-        resolve_timeout: snapshot.timeouts.resolve,
-        connect_timeout: snapshot.timeouts.connect_app,
-        max_idle: snapshot.limits.idle_per_upstream,
-        max_in_use: snapshot.limits.connections_per_upstream,
-        max_queue: snapshot.limits.queue_per_upstream,
-        max_wait: snapshot.timeouts.upstream_queue,
-        max_head_bytes: snapshot.limits.head_bytes,
-        max_headers: snapshot.limits.headers,
-    }
+    PoolLimits::of_app(&snapshot.timeouts, &snapshot.limits)
 }
 
 fn service_limits(snapshot: &Snapshot) -> PoolLimits {
-    PoolLimits {
-        idle: snapshot.timeouts.upstream_idle,
-        resolve_timeout: snapshot.timeouts.resolve,
-        connect_timeout: snapshot.timeouts.connect,
-        max_idle: snapshot.limits.idle_per_upstream,
-        max_in_use: snapshot.limits.connections_per_upstream,
-        max_queue: snapshot.limits.queue_per_upstream,
-        max_wait: snapshot.timeouts.upstream_queue,
-        max_head_bytes: snapshot.limits.head_bytes,
-        max_headers: snapshot.limits.headers,
-    }
+    PoolLimits::of_services(&snapshot.timeouts, &snapshot.limits)
 }
 
 /// A request must not be sent to hopspan's own listeners. An unspecified listener is every local address on its port;
@@ -236,29 +216,9 @@ fn serve_tls(snapshot: &Snapshot, metrics: &Metrics) -> Option<Arc<ServeTls>> {
 /// The limits of client connections under a snapshot.
 fn serve_limits(snapshot: &Snapshot) -> ServeLimits {
     ServeLimits {
-        header_timeout: snapshot.timeouts.header,
-        handshake_timeout: snapshot.timeouts.handshake,
-        detect_timeout: snapshot.timeouts.detect,
-        idle_timeout: snapshot.timeouts.idle,
-        write_timeout: Some(snapshot.timeouts.body_idle),
-        max_head_bytes: snapshot.limits.head_bytes,
-        max_headers: snapshot.limits.headers,
         max_connections: connections(snapshot.limits.connections),
-        http2_streams: u32::try_from(snapshot.limits.http2_streams).unwrap_or(u32::MAX),
-        http2_head_bytes: snapshot.limits.http2_head_bytes,
-        http2_heads: snapshot.limits.http2_heads,
-        http2_requests: snapshot.limits.http2_requests,
-        http2_stream_window: window(snapshot.limits.http2_stream_window),
-        http2_window: window(snapshot.limits.http2_window),
-        http2_resets: snapshot.limits.http2_resets,
-        http2_local_resets: snapshot.limits.http2_local_resets,
-        http2_glitches: snapshot.limits.http2_glitches,
+        ..ServeLimits::of(&snapshot.timeouts, &snapshot.limits)
     }
-}
-
-/// A window of HTTP/2, which the config has checked.
-fn window(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX >> 1)
 }
 
 /// As many connections as are wanted, or as the descriptor limit allows.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proxy::HYPER_MAX_HEADERS;
+use crate::config::{Limits, Timeouts};
 
 /// Limits of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,27 +29,37 @@ pub struct PoolLimits {
 }
 
 impl PoolLimits {
-    /// Defaults towards the app: next door, and not to be kept waiting.
-    pub fn app() -> PoolLimits {
+    /// Those of the config towards the app: next door, and not to be kept waiting.
+    pub fn of_app(timeouts: &Timeouts, limits: &Limits) -> PoolLimits {
         PoolLimits {
-            idle: Duration::from_millis(1500),
-            resolve_timeout: Duration::from_secs(2),
-            connect_timeout: Duration::from_secs(1),
-            max_idle: 256,
-            max_in_use: None,
-            max_queue: 1024,
-            max_wait: Duration::from_secs(5),
-            max_head_bytes: 32 * 1024,
-            max_headers: HYPER_MAX_HEADERS,
+            idle: timeouts.upstream_idle_app,
+            resolve_timeout: timeouts.resolve,
+            connect_timeout: timeouts.connect_app,
+            max_idle: limits.idle_per_upstream,
+            max_in_use: limits.connections_per_upstream,
+            max_queue: limits.queue_per_upstream,
+            max_wait: timeouts.upstream_queue,
+            max_head_bytes: limits.head_bytes,
+            max_headers: limits.headers,
         }
+    }
+
+    /// Those of the config towards other services.
+    pub fn of_services(timeouts: &Timeouts, limits: &Limits) -> PoolLimits {
+        PoolLimits {
+            idle: timeouts.upstream_idle,
+            connect_timeout: timeouts.connect,
+            ..PoolLimits::of_app(timeouts, limits)
+        }
+    }
+
+    /// Defaults towards the app.
+    pub fn app() -> PoolLimits {
+        PoolLimits::of_app(&Timeouts::default(), &Limits::default())
     }
 
     /// Defaults towards other services.
     pub fn outbound() -> PoolLimits {
-        PoolLimits {
-            idle: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(5),
-            ..PoolLimits::app()
-        }
+        PoolLimits::of_services(&Timeouts::default(), &Limits::default())
     }
 }

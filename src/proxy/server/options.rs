@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use super::{HeadBudget, ServeTls};
-use crate::proxy::HYPER_MAX_HEADERS;
+use crate::config::{Limits, Timeouts};
 use crate::proxy::original_dst::Redirected;
 use crate::proxy::pressure::Pressure;
 use crate::telemetry::metrics::{Metrics, Reason};
@@ -114,26 +114,38 @@ pub struct ServeLimits {
     pub http2_glitches: Option<usize>,
 }
 
-impl Default for ServeLimits {
-    fn default() -> ServeLimits {
+impl ServeLimits {
+    /// What the config says.
+    pub fn of(timeouts: &Timeouts, limits: &Limits) -> ServeLimits {
         ServeLimits {
-            header_timeout: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(10),
-            detect_timeout: Duration::from_millis(200),
-            idle_timeout: Duration::from_secs(75),
-            write_timeout: Some(Duration::from_secs(60)),
-            max_head_bytes: 32 * 1024,
-            max_headers: HYPER_MAX_HEADERS,
-            max_connections: 10_000,
-            http2_streams: 100,
-            http2_head_bytes: 16 * 1024,
-            http2_heads: 16 * 1024 * 1024,
-            http2_requests: 10_000,
-            http2_stream_window: 64 * 1024,
-            http2_window: 1024 * 1024,
-            http2_resets: 20,
-            http2_local_resets: 200,
-            http2_glitches: Some(100),
+            header_timeout: timeouts.header,
+            handshake_timeout: timeouts.handshake,
+            detect_timeout: timeouts.detect,
+            idle_timeout: timeouts.idle,
+            write_timeout: Some(timeouts.body_idle),
+            max_head_bytes: limits.head_bytes,
+            max_headers: limits.headers,
+            max_connections: limits.connections,
+            http2_streams: u32::try_from(limits.http2_streams).unwrap_or(u32::MAX),
+            http2_head_bytes: limits.http2_head_bytes,
+            http2_heads: limits.http2_heads,
+            http2_requests: limits.http2_requests,
+            http2_stream_window: window(limits.http2_stream_window),
+            http2_window: window(limits.http2_window),
+            http2_resets: limits.http2_resets,
+            http2_local_resets: limits.http2_local_resets,
+            http2_glitches: limits.http2_glitches,
         }
     }
+}
+
+impl Default for ServeLimits {
+    fn default() -> ServeLimits {
+        ServeLimits::of(&Timeouts::default(), &Limits::default())
+    }
+}
+
+/// A window of HTTP/2, which the config has checked.
+fn window(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX >> 1)
 }

@@ -159,8 +159,9 @@ impl Config {
         let mut faults = self.clashing_listeners();
         faults.extend(self.unreachable_listeners());
         faults.extend(self.lonely_tls());
-        let windows = self.limits.impossible_windows();
-        faults.extend(windows.map(|(key, advice)| self.fault(key, advice.message, advice.help)));
+        let wrong = self.limits.impossible_windows();
+        let wrong = wrong.chain(self.export.contradictions());
+        faults.extend(wrong.map(|(key, advice)| self.fault(key, advice.message, advice.help)));
         for (index, app) in self.inbound.app.iter().enumerate() {
             if meet(&app.address, &self.inbound.listen) {
                 let path = self.item("inbound.app", index);
@@ -176,16 +177,6 @@ impl Config {
                 "inbound.app",
                 "no app to send requests to",
                 "write at least one address, as in 127.0.0.1:8000",
-            ));
-        }
-        if self.export.max_batch > self.export.queue_spans {
-            faults.push(self.fault(
-                "export.max_batch",
-                "a batch cannot be larger than the queue",
-                format!(
-                    "write at most export.queue_spans, {}",
-                    self.export.queue_spans
-                ),
             ));
         }
         faults

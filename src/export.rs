@@ -35,7 +35,6 @@ pub use worker::{Flushed, Worker};
 
 use crate::config::Export;
 use crate::telemetry::Metrics;
-use breaker::Timing;
 use endpoint::Endpoint;
 use transport::Transport;
 
@@ -66,25 +65,10 @@ pub enum ExportError {
 /// # Errors
 /// When the settings are wrong. No connection is made yet.
 pub fn start(
-    settings: Export,
-    resource: Vec<(String, String)>,
-    metrics: Arc<Metrics>,
-) -> Result<(Arc<Queue>, Worker), ExportError> {
-    start_with(settings, resource, metrics, Timing::default())
-}
-
-fn start_with(
     mut settings: Export,
     resource: Vec<(String, String)>,
     metrics: Arc<Metrics>,
-    timing: Timing,
 ) -> Result<(Arc<Queue>, Worker), ExportError> {
-    let timing = Timing {
-        give_up: timing
-            .give_up
-            .min(settings.give_up.max(Duration::from_millis(1))),
-        ..timing
-    };
     if settings.timeout.is_zero() {
         // As other OTLP exporters read it: no limit. A day is none, and one that timers can hold.
         settings.timeout = Duration::from_secs(24 * 3600);
@@ -97,13 +81,6 @@ fn start_with(
     let queue = Arc::new(Queue::new(&settings, endpoint.shown(), &metrics));
     let transport = Transport::new(&settings, endpoint)?;
     let envelope = encode::Envelope::new(&resource);
-    let worker = Worker::spawn(
-        settings,
-        queue.clone(),
-        transport,
-        envelope,
-        metrics,
-        timing,
-    );
+    let worker = Worker::spawn(settings, queue.clone(), transport, envelope, metrics);
     Ok((queue, worker))
 }

@@ -84,6 +84,12 @@ pub struct Export {
     /// Bytes waiting at most, estimated.
     #[serde(with = "size")]
     pub queue_bytes: usize,
+    /// After a failure, until the next attempt; half as long again after each that follows it.
+    #[serde(with = "duration")]
+    pub retry_initial_interval: Duration,
+    /// What these waits grow to.
+    #[serde(with = "duration")]
+    pub retry_max_interval: Duration,
     /// A batch that cannot be delivered for so long is dropped and counted.
     #[serde(with = "duration")]
     pub give_up: Duration,
@@ -111,12 +117,47 @@ impl Default for Export {
             max_batch: 512,
             queue_spans: 8192,
             queue_bytes: 16 * 1024 * 1024,
+            retry_initial_interval: Duration::from_secs(1),
+            retry_max_interval: Duration::from_secs(30),
             give_up: Duration::from_secs(300),
             insecure: None,
             certificate: None,
             client_certificate: None,
             client_key: None,
         }
+    }
+}
+
+/// Less would be a collector under fire from every sidecar it has.
+const LEAST_RETRY: Duration = Duration::from_millis(10);
+
+impl Export {
+    /// Values that are each right but cannot be together, or would not let a collector recover: the key, and what is
+    /// wrong with its value.
+    pub(super) fn contradictions(&self) -> impl Iterator<Item = (&'static str, Advice)> {
+        let (initial, max) = (self.retry_initial_interval, self.retry_max_interval);
+        let batch = (self.max_batch > self.queue_spans).then(|| {
+            let help = format!("write at most export.queue_spans, {}", self.queue_spans);
+            let wrong = Advice::new("a batch cannot be larger than the queue", help);
+            ("export.max_batch", wrong)
+        });
+        let none = (initial < LEAST_RETRY).then(|| {
+            let wrong = format!("{} between attempts is no wait", duration::show(initial));
+            let help = format!("write {} or more", duration::show(LEAST_RETRY));
+            ("export.retry_initial_interval", Advice::new(wrong, help))
+        });
+        let crossed = (max < initial).then(|| {
+            let wrong = "the first wait between attempts cannot be above the longest";
+            // Point at the one that is written, not at a default.
+            let (key, at, other, bound) = match max == Export::default().retry_max_interval {
+                true => ("export.retry_initial_interval", "most", "max", max),
+                false => ("export.retry_max_interval", "least", "initial", initial),
+            };
+            let bound = duration::show(bound);
+            let help = format!("write at {at} export.retry_{other}_interval, {bound}");
+            (key, Advice::new(wrong, help))
+        });
+        [batch, none, crossed].into_iter().flatten()
     }
 }
 
@@ -136,6 +177,8 @@ impl fmt::Debug for Export {
             .field("max_batch", &self.max_batch)
             .field("queue_spans", &self.queue_spans)
             .field("queue_bytes", &self.queue_bytes)
+            .field("retry_initial_interval", &self.retry_initial_interval)
+            .field("retry_max_interval", &self.retry_max_interval)
             .field("give_up", &self.give_up)
             .field("insecure", &self.insecure)
             .field("certificate", &self.certificate)

@@ -32,6 +32,12 @@ pub struct Timeouts {
     /// Resolving the name of an upstream.
     #[serde(with = "duration")]
     pub resolve: Duration,
+    /// How long the addresses of a name are used before it is looked up again.
+    #[serde(with = "duration")]
+    pub resolve_keep: Duration,
+    /// How long they are used where that look-up fails or hangs.
+    #[serde(with = "duration")]
+    pub resolve_stale: Duration,
     /// Connecting to the app.
     #[serde(with = "duration")]
     pub connect_app: Duration,
@@ -67,6 +73,8 @@ impl Default for Timeouts {
             idle: Duration::from_secs(75),
             body_idle: Duration::from_secs(60),
             resolve: Duration::from_secs(2),
+            resolve_keep: Duration::from_secs(5),
+            resolve_stale: Duration::from_secs(60),
             connect_app: Duration::from_secs(1),
             connect: Duration::from_secs(5),
             upstream_queue: Duration::from_secs(5),
@@ -134,6 +142,9 @@ pub struct Limits {
     /// Unused connections kept to one upstream.
     #[serde(with = "count")]
     pub idle_per_upstream: usize,
+    /// Names of upstreams remembered, those that are being looked up among them.
+    #[serde(with = "count")]
+    pub resolve_names: usize,
     /// Memory of hopspan itself.
     pub memory: MemoryLimit,
     /// Attributes of a span (`OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`).
@@ -167,6 +178,7 @@ impl Default for Limits {
             connections_per_upstream: None,
             queue_per_upstream: 1024,
             idle_per_upstream: 256,
+            resolve_names: 256,
             memory: MemoryLimit::Auto,
             attributes: 128,
             attribute_bytes: 4096,

@@ -1,12 +1,14 @@
 //! When the next attempt may be made: a circuit breaker whose open time grows with each failure.
 //!
 //! Open, nothing is sent and the queue fills; when the time is up one batch probes; its success closes the circuit. The
-//! waits grow from 1 s by half to 30 s, spread by a random half so that sidecars do not return in step. A server's own
+//! waits grow by half ([`Timing`]: from 1 s to 30 s), spread by a random half so that sidecars do not return in step. A server's own
 //! wish (`Retry-After`, gRPC `RetryInfo`) is honoured where it is longer.
 
 use std::time::Duration;
 
-/// Waits of the exporter. Tests shorten them.
+use crate::config::Export;
+
+/// Waits of the exporter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
     /// The first wait.
@@ -17,12 +19,13 @@ pub(super) struct Timing {
     pub(super) give_up: Duration,
 }
 
-impl Default for Timing {
-    fn default() -> Timing {
+impl Timing {
+    /// What the config says.
+    pub(super) fn of(settings: &Export) -> Timing {
         Timing {
-            first: Duration::from_secs(1),
-            longest: Duration::from_secs(30),
-            give_up: Duration::MAX,
+            first: settings.retry_initial_interval,
+            longest: settings.retry_max_interval,
+            give_up: settings.give_up.max(Duration::from_millis(1)),
         }
     }
 }
@@ -65,11 +68,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_limit_and_obey_the_server() {
-        let timing = Timing {
-            give_up: Duration::from_secs(300),
-            ..Timing::default()
-        };
-        let mut breaker = Breaker::new(timing);
+        let mut breaker = Breaker::new(Timing::of(&Export::default()));
         let mut mean = 1.0_f64;
         for _ in 0..100 {
             let wait = breaker.open(None).as_secs_f64();
@@ -86,5 +85,24 @@ mod tests {
         assert_eq!(breaker.open(Some(Duration::MAX)), Duration::from_secs(300));
         breaker.close();
         assert!(breaker.open(None) <= Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn the_waits_are_settings() {
+        let millis = Duration::from_millis;
+        let mut breaker = Breaker::new(Timing::of(&Export {
+            retry_initial_interval: millis(100),
+            retry_max_interval: millis(120),
+            give_up: millis(500),
+            ..Export::default()
+        }));
+        for mean in [100, 120, 120] {
+            let wait = breaker.open(None);
+            assert!(
+                (millis(mean / 2)..=millis(mean * 3 / 2)).contains(&wait),
+                "{wait:?} around {mean} ms"
+            );
+        }
+        assert_eq!(breaker.open(Some(Duration::from_secs(1))), millis(500));
     }
 }

@@ -8,7 +8,7 @@ use crate::config::Protocol;
 use crate::telemetry::Code;
 use crate::telemetry::metrics::Reason;
 use crate::trace::span::Sink as _;
-use support::{Answer, Collector, quick, record, towards, typical};
+use support::{Answer, Collector, record, towards, typical};
 use tokio::net::TcpListener;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ const BOTH: [Protocol; 2] = [Protocol::HttpProtobuf, Protocol::Grpc];
 fn exporter(settings: Export) -> (Arc<Queue>, Worker, Arc<Metrics>) {
     let metrics = Metrics::new();
     let resource = vec![("service.name".to_owned(), "order".to_owned())];
-    let (queue, worker) = start_with(settings, resource, metrics.clone(), quick()).unwrap();
+    let (queue, worker) = start(settings, resource, metrics.clone()).unwrap();
     (queue, worker, metrics)
 }
 

@@ -63,8 +63,8 @@ impl Worker {
         transport: Transport,
         envelope: Envelope,
         metrics: Arc<Metrics>,
-        timing: Timing,
     ) -> Worker {
+        let timing = Timing::of(&settings);
         let (commands, orders) = mpsc::channel(8);
         let task = Task {
             settings,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::dialled::Dialled;
-use super::resolve::{ResolveError, Resolver};
+use super::resolve::{ResolveError, ResolveLimits, Resolver};
 use super::socket::Socket;
 use crate::config::Address;
 
@@ -148,11 +148,11 @@ impl Connector {
         }
     }
 
-    /// Connects within `limit`, which resolution does not count against: that has `resolve`.
+    /// Connects within `limit`, which resolution does not count against: that has its own.
     pub(crate) async fn connect(
         &self,
         address: &Address,
-        resolve: Duration,
+        resolve: &ResolveLimits,
         limit: Duration,
     ) -> Result<Connected, ConnectError> {
         let started = Instant::now();

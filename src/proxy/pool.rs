@@ -35,6 +35,7 @@ mod places;
 mod pooled;
 mod shared;
 
+pub use super::resolve::ResolveLimits;
 pub use fault::{SendError, SendFault};
 use guarded::{Guarded, OpenGauge};
 use idle::Idle;
@@ -154,7 +155,7 @@ impl Pool {
     pub(crate) async fn dial(&self, address: &Address) -> Result<(Connected, Place), ConnectError> {
         let place = self.place(address).await?;
         let limits = self.options.limits.load_full();
-        let (resolve, limit) = (limits.resolve_timeout, limits.connect_timeout);
+        let (resolve, limit) = (&limits.resolve, limits.connect_timeout);
         let connected = self.connector.connect(address, resolve, limit).await?;
         Ok((connected, place))
     }
@@ -190,11 +191,7 @@ impl Pool {
             connect,
         } = self
             .connector
-            .connect(
-                &upstream.address,
-                limits.resolve_timeout,
-                limits.connect_timeout,
-            )
+            .connect(&upstream.address, &limits.resolve, limits.connect_timeout)
             .await?;
         let (socket, received) = match self.options.stamp {
             true => socket.stamped(),

@@ -1,8 +1,8 @@
 //! Names to addresses: getaddrinfo on blocking threads, one lookup in flight per name, a bound on all of them, and a
 //! small cache, so that a resolver that hangs costs neither threads nor a stampede.
 //!
-//! getaddrinfo gives no TTL: answers are kept for a few seconds, which is also how soon a change is seen. While the
-//! resolver fails, the last good answer serves for a minute.
+//! getaddrinfo gives no TTL: answers are kept for a few seconds ([`ResolveLimits`]), which is also how soon a change is
+//! seen. While the resolver fails, the last good answer serves for longer.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,16 +15,12 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-/// How long an answer is used.
-const KEEP_GOOD: Duration = Duration::from_secs(5);
+use crate::config::{Limits, Timeouts};
+
 /// How long a failure is used.
 const KEEP_BAD: Duration = Duration::from_secs(1);
-/// How long the last good answer may stand in for a failing resolver.
-const KEEP_STALE: Duration = Duration::from_secs(60);
 /// Lookups (blocking threads) at once.
 const AT_ONCE: usize = 8;
-/// Names remembered, those that are looked up or wait for it among them.
-const NAMES: usize = 256;
 
 type Addresses = Arc<[IpAddr]>;
 type Answer = Result<Addresses, Arc<str>>;
@@ -38,6 +34,31 @@ pub(crate) enum ResolveError {
     Timeout,
     /// It answered that there is none, or failed.
     Failed(Arc<str>),
+}
+
+/// How long names are waited for and remembered, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolveLimits {
+    /// How long a request waits for a look-up.
+    pub timeout: Duration,
+    /// How long an answer is used.
+    pub keep: Duration,
+    /// How long the last good answer may stand in for a failing resolver, from when it came.
+    pub stale: Duration,
+    /// Names remembered, those that are looked up or wait for it among them.
+    pub names: usize,
+}
+
+impl ResolveLimits {
+    /// What the config says.
+    pub fn of(timeouts: &Timeouts, limits: &Limits) -> ResolveLimits {
+        ResolveLimits {
+            timeout: timeouts.resolve,
+            keep: timeouts.resolve_keep,
+            stale: timeouts.resolve_stale,
+            names: limits.resolve_names,
+        }
+    }
 }
 
 /// The cache and the lookups in flight.
@@ -77,30 +98,30 @@ impl Resolver {
         })
     }
 
-    /// The addresses of `name`, at least one, in the order the system gives. Waits for a lookup for `patience`.
+    /// The addresses of `name`, at least one, in the order the system gives.
     pub(crate) async fn resolve(
         self: &Arc<Resolver>,
         name: &Arc<str>,
-        patience: Duration,
+        limits: &ResolveLimits,
     ) -> Result<Addresses, ResolveError> {
-        let mut looking = match self.known_or_looking(name) {
+        let mut looking = match self.known_or_looking(name, limits) {
             State::Known { answer, .. } => return answer.map_err(ResolveError::Failed),
             State::Looking(looking) => looking,
         };
-        let waited = tokio::time::timeout(patience, looking.wait_for(Option::is_some)).await;
+        let waited = tokio::time::timeout(limits.timeout, looking.wait_for(Option::is_some)).await;
         if let Ok(Ok(answer)) = waited
             && let Some(answer) = &*answer
         {
             return answer.clone().map_err(ResolveError::Failed);
         }
-        self.stale(name).ok_or(ResolveError::Timeout)
+        self.stale(name, limits).ok_or(ResolveError::Timeout)
     }
 
     fn names(&self) -> MutexGuard<'_, HashMap<Arc<str>, Name>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known_or_looking(self: &Arc<Resolver>, name: &Arc<str>) -> State {
+    fn known_or_looking(self: &Arc<Resolver>, name: &Arc<str>, limits: &ResolveLimits) -> State {
         let now = Instant::now();
         let mut names = self.names();
         match names.get(name).map(|known| &known.state) {
@@ -113,7 +134,7 @@ impl Resolver {
             }
             _ => {}
         }
-        if !names.contains_key(name) && !make_room(&mut names, now) {
+        if !names.contains_key(name) && !make_room(&mut names, limits.names, now) {
             return State::Known {
                 answer: Err(Arc::from("too many other names are being looked up")),
                 until: now,
@@ -130,11 +151,16 @@ impl Resolver {
         );
         drop(names);
         // Its own task: whoever asked first may go away while others wait for the same name.
-        tokio::spawn(self.clone().look_up(name.clone(), found));
+        tokio::spawn(self.clone().look_up(name.clone(), *limits, found));
         State::Looking(looking)
     }
 
-    async fn look_up(self: Arc<Resolver>, name: Arc<str>, found: watch::Sender<Option<Answer>>) {
+    async fn look_up(
+        self: Arc<Resolver>,
+        name: Arc<str>,
+        limits: ResolveLimits,
+        found: watch::Sender<Option<Answer>>,
+    ) {
         let permit = self.at_once.clone().acquire_owned().await;
         let answer = match (self.lookup)(name.clone()).await {
             Ok(addresses) if addresses.is_empty() => Err(Arc::from("the name has no address")),
@@ -146,8 +172,12 @@ impl Resolver {
         let last_good = answer.as_ref().ok().map(|good| (good.clone(), now));
         let mut names = self.names();
         let before = names.remove(&name).and_then(|known| known.last_good);
-        let last_good = last_good.or(before.filter(|(_, at)| *at + KEEP_STALE > now));
-        let keep = if answer.is_ok() { KEEP_GOOD } else { KEEP_BAD };
+        let last_good = last_good.or(before.filter(|(_, at)| *at + limits.stale > now));
+        let keep = if answer.is_ok() {
+            limits.keep
+        } else {
+            KEEP_BAD
+        };
         let answer = match (&last_good, answer) {
             (Some((good, _)), Err(_)) => Ok(good.clone()),
             (_, answer) => answer,
@@ -166,30 +196,32 @@ impl Resolver {
         found.send_replace(Some(answer));
     }
 
-    fn stale(&self, name: &Arc<str>) -> Option<Addresses> {
+    fn stale(&self, name: &Arc<str>, limits: &ResolveLimits) -> Option<Addresses> {
         let names = self.names();
         let (good, at) = names.get(name)?.last_good.as_ref()?;
-        (*at + KEEP_STALE > Instant::now()).then(|| good.clone())
+        (*at + limits.stale > Instant::now()).then(|| good.clone())
     }
 }
 
 /// Whether there is room for one more name.
-fn make_room(names: &mut HashMap<Arc<str>, Name>, now: Instant) -> bool {
-    if names.len() < NAMES {
+fn make_room(names: &mut HashMap<Arc<str>, Name>, most: usize, now: Instant) -> bool {
+    if names.len() < most {
         return true;
     }
     names.retain(|_, known| match &known.state {
         State::Looking(_) => true,
         State::Known { until, .. } => now < *until,
     });
+    // More than one where a reload allows fewer.
+    let over = (names.len() + 1).saturating_sub(most);
     let spare = names
         .iter()
-        .find(|(_, known)| matches!(known.state, State::Known { .. }))
+        .filter(|(_, known)| matches!(known.state, State::Known { .. }))
         .map(|(name, _)| name.clone());
-    if let (true, Some(name)) = (names.len() >= NAMES, spare) {
+    for name in spare.take(over).collect::<Vec<_>>() {
         names.remove(&name);
     }
-    names.len() < NAMES
+    names.len() < most
 }
 
 #[cfg(test)]

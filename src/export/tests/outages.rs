@@ -6,13 +6,14 @@ use super::*;
 async fn a_refused_port_keeps_the_spans_and_does_not_spin() {
     for protocol in BOTH {
         let (_closed, endpoint) = support::closed();
+        // The real waits: 1 s and more.
         let settings = Export {
             endpoint: Some(endpoint),
             protocol,
-            ..support::settings()
+            schedule_delay: Duration::from_millis(20),
+            ..Export::default()
         };
         let metrics = Metrics::new();
-        // The real waits: 1 s and more.
         let (queue, worker) = start(settings, Vec::new(), metrics.clone()).unwrap();
         for n in 1..=1000 {
             queue.finished(record(n));
@@ -78,6 +79,32 @@ async fn retry_after_is_honoured() {
         (done.ledger.exported, failures(&metrics, "unavailable")),
         (1, 1)
     );
+}
+
+#[tokio::test]
+async fn the_waits_between_attempts_are_settings() {
+    let hour = Duration::from_secs(3600);
+    for (initial, max) in [(Duration::from_millis(10), SOON), (hour, hour)] {
+        let collector = support::http()
+            .await
+            .then(vec![Answer::Refuse(503, vec![]); 3]);
+        let settings = Export {
+            retry_initial_interval: initial,
+            retry_max_interval: max,
+            ..towards(&collector, Protocol::HttpProtobuf)
+        };
+        let (queue, worker, _) = exporter(settings);
+        queue.finished(record(1));
+        if initial < SOON {
+            assert_eq!(collector.got(4).await.len(), 4);
+            continue;
+        }
+        // The first, and the one that a flush makes at once.
+        collector.got(1).await;
+        let flushed = worker.flush(Duration::from_millis(300)).await;
+        assert!(!flushed.complete);
+        assert!(collector.requests.borrow().len() <= 2);
+    }
 }
 
 #[tokio::test]

@@ -25,7 +25,6 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::config::{Export, Protocol};
-use crate::export::breaker::Timing;
 use crate::trace::span::{Kind, Name, Record};
 use crate::trace::{Context, Flags};
 
@@ -88,20 +87,13 @@ pub(crate) fn typical(start: u64) -> Box<Record> {
     record
 }
 
-/// Defaults with a short batch window.
+/// Defaults with short waits, so that outages fit in a test.
 pub(crate) fn settings() -> Export {
     Export {
         schedule_delay: Duration::from_millis(20),
+        retry_initial_interval: Duration::from_millis(20),
+        retry_max_interval: Duration::from_millis(50),
         ..Export::default()
-    }
-}
-
-/// Short waits, so that outages fit in a test.
-pub(crate) fn quick() -> Timing {
-    Timing {
-        first: Duration::from_millis(20),
-        longest: Duration::from_millis(50),
-        give_up: Duration::MAX,
     }
 }
 

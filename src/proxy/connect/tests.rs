@@ -1,12 +1,17 @@
 //! Failures by name, and addresses judged before they are connected to.
 
 use super::*;
+use crate::config::{Limits, Timeouts};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 async fn failure(connector: &Connector, address: &str) -> &'static str {
     let address: Address = address.parse().unwrap();
-    match connector.connect(&address, LIMIT, LIMIT).await {
+    let resolve = ResolveLimits {
+        timeout: LIMIT,
+        ..ResolveLimits::of(&Timeouts::default(), &Limits::default())
+    };
+    match connector.connect(&address, &resolve, LIMIT).await {
         Ok(_) => "connected",
         Err(error) => error.proxy_status(),
     }

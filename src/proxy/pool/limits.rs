@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{Limits, Timeouts};
+use crate::proxy::resolve::ResolveLimits;
 
 /// Limits of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,8 +11,8 @@ pub struct PoolLimits {
     /// How long a connection may wait for its next request. Below the upstream's own limit, or requests race its
     /// close: gunicorn's is 2 s.
     pub idle: Duration,
-    /// How long a request waits for its upstream's name to be resolved.
-    pub resolve_timeout: Duration,
+    /// How its upstream's name is resolved.
+    pub resolve: ResolveLimits,
     /// How long connecting may take, resolution apart; and TLS, as long again.
     pub connect_timeout: Duration,
     /// Idle connections kept per upstream; the oldest go first.
@@ -33,7 +34,7 @@ impl PoolLimits {
     pub fn of_app(timeouts: &Timeouts, limits: &Limits) -> PoolLimits {
         PoolLimits {
             idle: timeouts.upstream_idle_app,
-            resolve_timeout: timeouts.resolve,
+            resolve: ResolveLimits::of(timeouts, limits),
             connect_timeout: timeouts.connect_app,
             max_idle: limits.idle_per_upstream,
             max_in_use: limits.connections_per_upstream,

@@ -4,18 +4,24 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Source;
+use crate::proxy::pool::ResolveLimits;
 
 #[test]
 fn pools_get_the_waits_and_limits_of_the_config() {
     let text = "
-timeouts: { resolve: 1ms, connect_app: 2ms, connect: 3ms, upstream_idle_app: 4ms, upstream_idle: 5ms, upstream_queue: 6ms }
-limits: { connections_per_upstream: 7, queue_per_upstream: 8, idle_per_upstream: 9, head_bytes: 10B, headers: 11 }
+timeouts: { resolve: 1ms, resolve_keep: 12ms, resolve_stale: 13ms, connect_app: 2ms, connect: 3ms, upstream_idle_app: 4ms, upstream_idle: 5ms, upstream_queue: 6ms }
+limits: { connections_per_upstream: 7, queue_per_upstream: 8, idle_per_upstream: 9, head_bytes: 10B, headers: 11, resolve_names: 14 }
 ";
     let (_, snapshot) = crate::routing::load(&Source::new("test", text), &|_| {}, 1).unwrap();
     let millis = Duration::from_millis;
     let app = PoolLimits {
         idle: millis(4),
-        resolve_timeout: millis(1),
+        resolve: ResolveLimits {
+            timeout: millis(1),
+            keep: millis(12),
+            stale: millis(13),
+            names: 14,
+        },
         connect_timeout: millis(2),
         max_idle: 9,
         max_in_use: Some(7),

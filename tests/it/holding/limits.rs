@@ -221,13 +221,22 @@ async fn limits_are_settings() {
         .set("limits.target_bytes", json!("20"))
         .set("limits.field_bytes", json!("100B"))
         .set("limits.headers", json!("8"))
+        .set("limits.head_bytes", json!("600B"))
         .run()
         .await;
     let get = |target: &str| client::get(hopspan.inbound, target);
     let many = (0..8).fold(get("/"), |get, number| {
         get.header(&format!("x-{number}"), "1")
     });
+    let long = |count: usize| {
+        let value = "v".repeat(95);
+        (0..count).fold(get("/"), |get, number| {
+            get.header(&format!("x-{number}"), &value)
+        })
+    };
     for (request, status) in [
+        (long(5), 200),
+        (long(6), 431),
         (get("/0123456789012345678"), 200),
         (get("/01234567890123456789"), 414),
         (get("/").header("x", &"v".repeat(99)), 200),

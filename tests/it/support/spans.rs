@@ -37,6 +37,8 @@ pub(crate) struct Span {
     /// Nanoseconds since the epoch.
     pub(crate) end: u64,
     pub(crate) attributes: BTreeMap<String, String>,
+    /// Attributes that it had no room for.
+    pub(crate) left_out: u32,
     /// `Unset`, `Ok` or `Error`.
     pub(crate) status: &'static str,
     pub(crate) message: String,
@@ -108,6 +110,7 @@ fn decode_span(span: proto::Span, resource: &BTreeMap<String, String>, scope: &s
         start: span.start_time_unix_nano,
         end: span.end_time_unix_nano,
         attributes: attributes(&span.attributes),
+        left_out: span.dropped_attributes_count,
         status: match status.code() {
             proto::status::StatusCode::Unset => "Unset",
             proto::status::StatusCode::Ok => "Ok",

@@ -137,6 +137,9 @@ pub struct DoctorArgs {
     /// Wait so long for the sidecar to be ready and the app to accept connections.
     #[arg(long, default_value = "0s", value_parser = duration)]
     pub wait: std::time::Duration,
+    /// Give each that is asked so long to answer, on a host that is slow [default: less than a second].
+    #[arg(long, value_parser = duration)]
+    pub timeout: Option<std::time::Duration>,
     /// When to use colour.
     #[arg(long, value_enum, default_value_t)]
     pub color: When,

@@ -37,9 +37,12 @@ pub struct Options {
     pub environment: Vec<(bool, String)>,
     /// How long to wait for sidecar and app before looking.
     pub wait: Duration,
+    /// How long each that is asked may take; else less than a second.
+    pub timeout: Option<Duration>,
 }
 
-/// Looks, and says what was found. Takes less than two seconds, and [`Options::wait`] at most before.
+/// Looks, and says what was found. Takes less than two seconds unless [`Options::timeout`] is more, and [`Options::wait`] at
+/// most before.
 pub async fn examine(options: &Options) -> Report {
     let (config, wrong) = gather::config(options);
     let admin = match &options.admin {
@@ -47,7 +50,8 @@ pub async fn examine(options: &Options) -> Report {
         None => reachable(&config.admin.listen),
     };
     if !options.wait.is_zero() {
-        gather::until_there(&admin, options.wait).await;
+        let limits = gather::Limits::of(options);
+        gather::until_there(&admin, limits, options.wait).await;
     }
     checks::judge(&gather::gather(options, config, wrong, &admin).await)
 }

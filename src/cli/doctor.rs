@@ -84,6 +84,7 @@ fn options(args: &DoctorArgs) -> Options {
         overlay: Box::new(overlay),
         environment,
         wait: args.wait,
+        timeout: args.timeout,
     }
 }
 

@@ -1,5 +1,5 @@
 //! Finds the facts: asks the running sidecar, or looks at the host where there is none. Everything has a time limit, and
-//! all of it together stays below two seconds.
+//! all of it together stays below two seconds, unless it was given more.
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,6 +33,28 @@ const _: () =
 /// Between two looks of [`until_there`].
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How long each that is asked may take.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// See [`PAGES`].
+    pages: Duration,
+    /// See [`PROBE`].
+    probe: Duration,
+    /// See [`LOAD`].
+    load: Duration,
+}
+
+impl Limits {
+    /// All the same where somebody says how long.
+    pub(super) fn of(options: &Options) -> Limits {
+        Limits {
+            pages: options.timeout.unwrap_or(PAGES),
+            probe: options.timeout.unwrap_or(PROBE),
+            load: options.timeout.unwrap_or(LOAD),
+        }
+    }
+}
+
 /// The config that a sidecar would start with, and what is wrong with the file.
 pub(super) fn config(options: &Options) -> (Config, Option<String>) {
     let laid_over = |mut config: Config| {
@@ -58,15 +80,15 @@ pub(super) fn config(options: &Options) -> (Config, Option<String>) {
 }
 
 /// Waits for the sidecar to be ready and for its app, `patience` at most.
-pub(super) async fn until_there(admin: &Address, patience: Duration) {
+pub(super) async fn until_there(admin: &Address, limits: Limits, patience: Duration) {
     let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
-        let limit = PAGES.min(deadline - Instant::now());
+        let limit = limits.pages.min(deadline - Instant::now());
         let ready = client::ask(Method::GET, admin, "/readyz", limit).await;
         if ready.is_ok_and(|(status, _)| status == StatusCode::OK) {
             let config: Option<Value> = page(admin, "/config", limit).await.ok().flatten();
             let apps = config.map(|config| apps(&config)).unwrap_or_default();
-            if door(apps.first()).await == Door::Open {
+            if door(apps.first(), limits.probe).await == Door::Open {
                 return;
             }
         }
@@ -82,7 +104,8 @@ pub(super) async fn gather(
     admin: &Address,
 ) -> Facts {
     let expected = options.admin.is_some() || !options.wait.is_zero();
-    let (answer, pages) = ask(admin).await;
+    let limits = Limits::of(options);
+    let (answer, pages) = ask(admin, limits.pages).await;
     let mut sidecar = Sidecar {
         admin: admin.to_string(),
         expected,
@@ -98,9 +121,9 @@ pub(super) async fn gather(
     };
     let apps = apps(&serde_json::json!({ "config": written }));
     let (door, survey, collector) = tokio::join!(
-        door(apps.first()),
-        survey(&config, &apps, &pages),
-        collector(&config, &written, &pages),
+        door(apps.first(), limits.probe),
+        survey(&config, &apps, &pages, limits),
+        collector(&config, &written, &pages, limits.probe),
     );
     Facts {
         app: App {
@@ -137,13 +160,13 @@ struct Pages {
     metrics: String,
 }
 
-async fn ask(admin: &Address) -> (Answer, Pages) {
-    let get = |path| client::ask(Method::GET, admin, path, PAGES);
+async fn ask(admin: &Address, limit: Duration) -> (Answer, Pages) {
+    let get = |path| client::ask(Method::GET, admin, path, limit);
     let (ready, config, correlation, export, metrics) = tokio::join!(
         get("/readyz"),
-        page(admin, "/config", PAGES),
-        page(admin, "/correlation", PAGES),
-        page(admin, "/export", PAGES),
+        page(admin, "/config", limit),
+        page(admin, "/correlation", limit),
+        page(admin, "/export", limit),
         get("/metrics"),
     );
     let answer = match (&ready, &config) {
@@ -231,7 +254,7 @@ fn apps(config: &Value) -> Vec<Address> {
     apps.iter().filter_map(|app| app.parse().ok()).collect()
 }
 
-async fn door(app: Option<&Address>) -> Door {
+async fn door(app: Option<&Address>, patience: Duration) -> Door {
     // An idle connection would block a sync worker, so it is closed at once.
     let connecting = async {
         match app {
@@ -257,13 +280,18 @@ async fn door(app: Option<&Address>) -> Door {
             None => Door::Refused,
         }
     };
-    tokio::time::timeout(PROBE, connecting)
+    tokio::time::timeout(patience, connecting)
         .await
         .unwrap_or(Door::TimedOut)
 }
 
 /// The sidecar's own, else what this process may do.
-async fn survey(config: &Config, apps: &[Address], pages: &Pages) -> Option<Survey> {
+async fn survey(
+    config: &Config,
+    apps: &[Address],
+    pages: &Pages,
+    limits: Limits,
+) -> Option<Survey> {
     if pages.config.is_some() {
         return pages.correlation.clone();
     }
@@ -274,13 +302,13 @@ async fn survey(config: &Config, apps: &[Address], pages: &Pages) -> Option<Surv
         ..correlation::Options::default()
     };
     let correlator = Correlator::new(Metrics::new(), options);
-    let _ = tokio::time::timeout(LOAD, correlator.settled()).await;
+    let _ = tokio::time::timeout(limits.load, correlator.settled()).await;
     let mut places = Vec::new();
     for app in apps {
         match app {
             Address::Tcp { host, port } => {
-                let found =
-                    tokio::time::timeout(PROBE, tokio::net::lookup_host((&**host, *port))).await;
+                let looking = tokio::net::lookup_host((&**host, *port));
+                let found = tokio::time::timeout(limits.probe, looking).await;
                 places.extend(
                     found
                         .ok()
@@ -298,9 +326,9 @@ async fn survey(config: &Config, apps: &[Address], pages: &Pages) -> Option<Surv
 }
 
 /// The sidecar's books; a probe where they are empty or there are none.
-async fn collector(config: &Config, written: &Value, pages: &Pages) -> Collector {
+async fn collector(config: &Config, written: &Value, pages: &Pages, limit: Duration) -> Collector {
     let Some(books) = pages.export.clone() else {
-        let reach = export::try_out(&config.export, PROBE).await;
+        let reach = export::try_out(&config.export, limit).await;
         return Collector {
             endpoint: export::endpoint(&config.export),
             books: None,
@@ -314,7 +342,7 @@ async fn collector(config: &Config, written: &Value, pages: &Pages) -> Collector
         let settings = written.get("export").cloned().unwrap_or_default();
         reach = match serde_json::from_value::<Export>(settings) {
             _ if books.endpoint == "none" => Some(Reach::Disabled),
-            Ok(settings) => Some(export::reach(&settings, PROBE).await),
+            Ok(settings) => Some(export::reach(&settings, limit).await),
             Err(_) => None,
         };
     }

@@ -1,6 +1,6 @@
 //! Doctor on a host without a sidecar: what one would be able to do, and with which settings.
 
-use super::doctor;
+use super::{doctor, hasty_doctor};
 use crate::support::{app, binary, collector, python, raw};
 
 /// Nobody listens there.
@@ -62,11 +62,9 @@ async fn the_environment_is_read_as_a_sidecar_would() {
 
 #[tokio::test]
 async fn collectors_that_would_not_take_spans_are_told_apart() {
-    let mute = raw::server(|mut peer| async move { peer.closed().await }).await;
     let other = app::http().run().await;
     let rows = [
         (raw::closed_port(), "HOP172", "cannot be reached"),
-        (mute.address, "HOP173", "did not answer in time"),
         (other.address, "HOP174", "404"),
     ];
     for (address, code, words) in rows {
@@ -75,6 +73,11 @@ async fn collectors_that_would_not_take_spans_are_told_apart() {
         let told = doctor(&["--admin", &nobody()], &env).await;
         told.has(code, "error", words);
     }
+    let mute = raw::server(|mut peer| async move { peer.closed().await }).await;
+    let endpoint = format!("http://{}", mute.address);
+    let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+    let told = hasty_doctor(&["--admin", &nobody()], &env).await;
+    told.has("HOP173", "error", "did not answer in time");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
-use super::{Told, doctor};
+use super::{Told, doctor, hasty_doctor};
 use crate::support::collector::Mode;
 use crate::support::{app, binary, client, collector, python, raw, sidecar, within};
 
@@ -65,6 +65,8 @@ async fn a_healthy_sidecar_has_nothing_to_mend() {
         "doctor",
         "--admin",
         &hopspan.admin.to_string(),
+        "--timeout",
+        "50s",
         "-o",
         "short",
     ])
@@ -199,7 +201,8 @@ async fn a_collector_that_refuses_spans_is_found() {
 async fn a_timeout_is_called_one() {
     // Accepts and never answers.
     let mute = raw::server(|mut peer| async move { peer.closed().await }).await;
-    let told = of(mute.address, &["--fail-on", "error"]).await;
+    let admin = mute.address.to_string();
+    let told = hasty_doctor(&["--admin", &admin, "--fail-on", "error"], &[]).await;
     told.has("HOP102", "error", "did not answer in time");
     assert_eq!(told.code, 3);
     // Another program on that port is no sidecar.

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::app;
 use crate::support::collector::{self, Collector, Mode};
 use crate::support::sidecar::{self, Sidecar, sum};
-use crate::support::{client, load, within};
+use crate::support::{PATIENCE, client, load, within};
 
 async fn stage(collector: &Collector, queue: usize, timeout: &str) -> (app::App, Sidecar) {
     let app = app::service("ok").await;
@@ -71,7 +71,7 @@ async fn no_fault_of_the_collector_reaches_a_client() {
 #[tokio::test]
 async fn killing_the_collector_under_load_changes_no_response() {
     let mut collector = collector::grpc();
-    let (_app, hopspan) = stage(&collector, 512, "60s").await;
+    let (_app, hopspan) = stage(&collector, 512, "10m").await;
     let load = load::gets(4, hopspan.inbound, "/");
     collector.spans(500).await;
     collector.stop();
@@ -84,7 +84,7 @@ async fn killing_the_collector_under_load_changes_no_response() {
     tally.assert_all_good(3200);
     // An export that is waited for would show as its timeout; all else is this machine's noise.
     let slowest = tally.quantile(1.0);
-    assert!(slowest < Duration::from_secs(30), "{slowest:?}");
+    assert!(slowest < PATIENCE, "{slowest:?}");
     hopspan.until("hopspan_export_queue_spans", 0.0).await;
     assert_ledger(&hopspan).await;
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{cost, long, world};
+use crate::support::PATIENCE;
 use crate::support::sidecar::sum;
 use crate::support::{app, binary, client, load, sidecar};
 
@@ -95,7 +96,7 @@ async fn reloads_fail_no_request_and_cut_no_stream() {
     tally.assert_all_good(rounds * 5);
     // Less than 1 KiB each, and what an allocator keeps of one more stream or less.
     assert!(grown < rounds + 4096, "{grown} KiB");
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    assert!(slowest < PATIENCE, "{slowest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,7 +107,9 @@ async fn a_stop_at_any_instant_fails_no_request_and_resets_no_connection() {
     for round in 0..rounds {
         let config = sidecar::to(app.address)
             .set("correlation.thread", json!(false))
-            .set("correlation.serial", json!(false));
+            .set("correlation.serial", json!(false))
+            // A stop that waits for anything else than its clients waits for longer than anybody here does.
+            .set("timeouts.drain", json!("10m"));
         let hopspan = binary::wrapping(&config, &[]).await;
         let load = load::gets(4, hopspan.inbound, "/");
         // Instants that no round shares with the next.
@@ -127,7 +130,6 @@ async fn a_stop_at_any_instant_fails_no_request_and_resets_no_connection() {
         good += tally.good;
     }
     println!("{rounds} stops: {good} requests, 0 failed; slowest {slowest:?}");
-    assert!(slowest < Duration::from_secs(20), "{slowest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

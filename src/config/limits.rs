@@ -103,6 +103,9 @@ pub struct Limits {
     /// Header fields of a head.
     #[serde(with = "count")]
     pub headers: usize,
+    /// Bytes of a body that are read before what was read has been taken, a connection and direction.
+    #[serde(with = "size")]
+    pub body_buffer: usize,
     /// Client connections to one listener.
     #[serde(with = "count")]
     pub connections: usize,
@@ -165,6 +168,7 @@ impl Default for Limits {
             target_bytes: 8190,
             field_bytes: 8 * 1024,
             headers: 100,
+            body_buffer: 64 * 1024,
             connections: 10_000,
             http2_streams: 100,
             http2_head_bytes: 16 * 1024,
@@ -191,10 +195,17 @@ impl Default for Limits {
 const MAX_WINDOW: usize = 0x7fff_ffff;
 /// What each connection begins with (section 6.9.2), and no setting can take back.
 const FIRST_WINDOW: usize = 65_535;
+/// What hyper's buffers begin with.
+const FIRST_BUFFER: usize = 8 * 1024;
 
 impl Limits {
-    /// Windows that HTTP/2 does not have: the key, and what is wrong with its value.
-    pub(super) fn impossible_windows(&self) -> impl Iterator<Item = (&'static str, Advice)> {
+    /// Buffers that hyper and windows that HTTP/2 does not have: the key, and what is wrong with its value.
+    pub(super) fn impossible(&self) -> impl Iterator<Item = (&'static str, Advice)> {
+        let buffer = (self.body_buffer < FIRST_BUFFER).then(|| {
+            let wrong = format!("a buffer of {} is too small", size::show(self.body_buffer));
+            let help = format!("write {} or more", size::show(FIRST_BUFFER));
+            ("limits.body_buffer", Advice::new(wrong, help))
+        });
         let windows = [
             ("limits.http2_stream_window", self.http2_stream_window, 1),
             ("limits.http2_window", self.http2_window, FIRST_WINDOW),
@@ -202,11 +213,12 @@ impl Limits {
         let wrong = windows
             .into_iter()
             .filter(|(_, window, least)| !(*least..=MAX_WINDOW).contains(window));
-        wrong.map(|(key, window, least)| {
+        let windows = wrong.map(|(key, window, least)| {
             let (window, least) = (size::show(window), size::show(least));
             let wrong = format!("HTTP/2 has no window of {window} here");
             let help = format!("write a size from {least} to {MAX_WINDOW}B");
             (key, Advice::new(wrong, help))
-        })
+        });
+        buffer.into_iter().chain(windows)
     }
 }

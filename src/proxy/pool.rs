@@ -50,8 +50,6 @@ use shared::{Join, Shared, Tasks, Ticket};
 /// What an upstream may send ahead on a stream, and on a connection of HTTP/2: what one slow client makes us hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// hyper's buffer each way, and its largest read.
-const BUFFER: usize = 64 * 1024;
 
 static NEXT_OPENED: AtomicU64 = AtomicU64::new(1);
 
@@ -223,7 +221,7 @@ impl Pool {
         let guard = (told, OpenGauge::new(&self.options.metrics));
         let io = TokioIo::new(Guarded::new(socket, held, guard));
         let line = match multiplexed {
-            true => self.speak_http2(io, opened, limits.max_head_bytes).await,
+            true => self.speak_http2(io, opened, &limits).await,
             false => self.speak_http1(io, opened, &limits).await,
         };
         let line = line.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
@@ -242,7 +240,7 @@ impl Pool {
         let mut http1 = self.http1.clone();
         http1
             .max_header_size(limits.max_head_bytes)
-            .max_buf_size(BUFFER.max(limits.max_head_bytes));
+            .max_buf_size(limits.body_buffer.max(limits.max_head_bytes));
         if limits.max_headers != HYPER_MAX_HEADERS {
             http1.max_headers(limits.max_headers);
         }
@@ -264,14 +262,14 @@ impl Pool {
         self: &Arc<Pool>,
         io: S,
         opened: Arc<Opened>,
-        max_head_bytes: usize,
+        limits: &PoolLimits,
     ) -> hyper::Result<Line> {
         let tasks = Tasks::default();
         let (sender, connection) = http2::Builder::new(tasks.clone())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(BUFFER)
-            .max_header_list_size(u32::try_from(max_head_bytes).unwrap_or(u32::MAX))
+            .max_send_buf_size(limits.body_buffer)
+            .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
             .handshake::<_, RequestBody>(io)
             .await?;
         let id = opened.id;

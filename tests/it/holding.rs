@@ -4,6 +4,7 @@
 //! Sizes here are those of every run; `tests/real/long` runs the same at their long size.
 
 mod bodies;
+mod buffers;
 mod crowd;
 mod leverage;
 mod limits;

@@ -27,6 +27,8 @@ pub struct PoolLimits {
     pub max_head_bytes: usize,
     /// Fields of a response's head.
     pub max_headers: usize,
+    /// Bytes of a body read ahead, each way; 8 KiB or more.
+    pub body_buffer: usize,
 }
 
 impl PoolLimits {
@@ -42,6 +44,7 @@ impl PoolLimits {
             max_wait: timeouts.upstream_queue,
             max_head_bytes: limits.head_bytes,
             max_headers: limits.headers,
+            body_buffer: limits.body_buffer,
         }
     }
 

@@ -25,8 +25,6 @@ use crate::proxy::held::Gated;
 use crate::proxy::refusal;
 use crate::proxy::timed::{Clock, HeadTimer};
 
-/// hyper's buffer each way. Also the largest single read, so larger than a head may be.
-const BUFFER: usize = 64 * 1024;
 /// How long a 408 may take to be sent.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -111,7 +109,8 @@ fn builder(limits: &ServeLimits, clock: &Arc<Clock>, preserve_case: bool) -> htt
         .half_close(false)
         .preserve_header_case(preserve_case)
         .max_header_size(limits.max_head_bytes)
-        .max_buf_size(BUFFER.max(limits.max_head_bytes))
+        // Each way. Also the largest single read, so never below what a head may be.
+        .max_buf_size(limits.body_buffer.max(limits.max_head_bytes))
         // Upstream's own Date passes; hyper adds one where there is none (RFC 9110 section 6.6.1).
         .auto_date_header(true);
     if limits.max_headers != HYPER_MAX_HEADERS {

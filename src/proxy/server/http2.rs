@@ -22,8 +22,6 @@ use super::streams::{Paced, Streams};
 use super::{Caught, Client, Handler, ServeLimits, Wire, own_answer};
 use crate::proxy::body::{ResponseBody, io_kind};
 
-/// Of each stream, what waits to be sent.
-const SEND_BUFFER: usize = 64 * 1024;
 /// A client that is silent is asked whether it is there, and has so long to answer.
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PONG_WITHIN: Duration = Duration::from_secs(20);
@@ -137,7 +135,7 @@ fn builder(limits: &ServeLimits, streams: Streams) -> http2::Builder<Streams> {
         .max_header_list_size(u32::try_from(limits.http2_head_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(limits.http2_stream_window)
         .initial_connection_window_size(limits.http2_window)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_send_buf_size(limits.body_buffer)
         // CVE-2023-44487 and CVE-2025-8671.
         .max_pending_accept_reset_streams(limits.http2_resets)
         .max_local_error_reset_streams(limits.http2_local_resets)

@@ -91,6 +91,8 @@ pub struct ServeLimits {
     pub max_head_bytes: usize,
     /// Fields of a head; above: 431.
     pub max_headers: usize,
+    /// Bytes of a body read ahead, each way; 8 KiB or more.
+    pub body_buffer: usize,
     /// Open client connections; above: refused.
     pub max_connections: usize,
     /// Requests at once on an HTTP/2 connection; above: the client waits.
@@ -125,6 +127,7 @@ impl ServeLimits {
             write_timeout: Some(timeouts.body_idle),
             max_head_bytes: limits.head_bytes,
             max_headers: limits.headers,
+            body_buffer: limits.body_buffer,
             max_connections: limits.connections,
             http2_streams: u32::try_from(limits.http2_streams).unwrap_or(u32::MAX),
             http2_head_bytes: limits.http2_head_bytes,

@@ -10,7 +10,7 @@ use crate::proxy::pool::ResolveLimits;
 fn pools_get_the_waits_and_limits_of_the_config() {
     let text = "
 timeouts: { resolve: 1ms, resolve_keep: 12ms, resolve_stale: 13ms, connect_app: 2ms, connect: 3ms, upstream_idle_app: 4ms, upstream_idle: 5ms, upstream_queue: 6ms }
-limits: { connections_per_upstream: 7, queue_per_upstream: 8, idle_per_upstream: 9, head_bytes: 10B, headers: 11, resolve_names: 14 }
+limits: { connections_per_upstream: 7, queue_per_upstream: 8, idle_per_upstream: 9, head_bytes: 10B, headers: 11, resolve_names: 14, body_buffer: 15KiB }
 ";
     let (_, snapshot) = crate::routing::load(&Source::new("test", text), &|_| {}, 1).unwrap();
     let millis = Duration::from_millis;
@@ -29,6 +29,7 @@ limits: { connections_per_upstream: 7, queue_per_upstream: 8, idle_per_upstream:
         max_wait: millis(6),
         max_head_bytes: 10,
         max_headers: 11,
+        body_buffer: 15 << 10,
     };
     assert_eq!(app_limits(&snapshot), app);
     let services = PoolLimits {
@@ -46,6 +47,7 @@ timeouts: { header: 1ms, handshake: 2ms, detect: 3ms, idle: 4ms, body_idle: 5ms 
 limits:
   head_bytes: 6B
   headers: 7
+  body_buffer: 17KiB
   connections: 8
   http2_streams: 9
   http2_head_bytes: 10B
@@ -67,6 +69,7 @@ limits:
         write_timeout: Some(millis(5)),
         max_head_bytes: 6,
         max_headers: 7,
+        body_buffer: 17 << 10,
         max_connections: 8,
         http2_streams: 9,
         http2_head_bytes: 10,

@@ -1,0 +1,76 @@
+//! What of a body is read ahead at most (`limits.body_buffer`), seen by the chunks that a body in one chunk leaves in:
+//! hopspan sends each piece on as it was read.
+
+use serde_json::json;
+
+use crate::support::raw::{self, Peer};
+use crate::support::sidecar;
+
+const BODY: usize = 1 << 20;
+const HEAD: &str = "Transfer-Encoding: chunked\r\n\r\n";
+
+/// Sends a body in one chunk.
+async fn send(peer: &mut Peer, line: &str) {
+    let chunk = "x".repeat(BODY);
+    let sent = format!("{line}{HEAD}{BODY:x}\r\n{chunk}\r\n0\r\n\r\n");
+    peer.write(sent).await;
+}
+
+/// Reads it, and gives its largest chunk.
+async fn largest(peer: &mut Peer) -> usize {
+    let (mut whole, mut largest) = (0, 0);
+    loop {
+        let line = peer.through("\r\n").await;
+        let line = String::from_utf8(line).unwrap();
+        let size = usize::from_str_radix(line.trim_end(), 16).unwrap();
+        peer.exactly(size + 2).await;
+        whole += size;
+        largest = largest.max(size);
+        if size == 0 {
+            break;
+        }
+    }
+    assert_eq!(whole, BODY);
+    largest
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_is_read_ahead_by_as_much_as_is_set() {
+    // Answers with the largest chunk it got, and a body of its own.
+    let app = raw::server(|mut peer| async move {
+        while peer.try_head().await.is_some() {
+            let largest = largest(&mut peer).await;
+            send(
+                &mut peer,
+                &format!("HTTP/1.1 200 OK\r\nLargest: {largest}\r\n"),
+            )
+            .await;
+        }
+    })
+    .await;
+    for (set, buffer, more_than) in [
+        (None, 64 << 10, 16 << 10),
+        (Some(("8KiB", "8KiB")), 8 << 10, 0),
+        // A head must have room.
+        (Some(("8KiB", "16KiB")), 16 << 10, 0),
+    ] {
+        let mut hopspan = sidecar::to(app.address);
+        if let Some((buffer, head)) = set {
+            hopspan = hopspan
+                .set("limits.body_buffer", json!(buffer))
+                .set("limits.head_bytes", json!(head));
+        }
+        let hopspan = hopspan.run().await;
+        let mut peer = raw::connect(hopspan.inbound).await;
+        send(&mut peer, "POST / HTTP/1.1\r\nHost: shop\r\n").await;
+        let head = peer.head().await;
+        let up: usize = head.one("largest").unwrap().parse().unwrap();
+        let down = largest(&mut peer).await;
+        println!("{set:?}: up {up}, down {down}");
+        for chunk in [up, down] {
+            // The buffer grows by doubling.
+            let kept = more_than < chunk && chunk < 2 * buffer;
+            assert!(kept, "{set:?}: {chunk}");
+        }
+    }
+}

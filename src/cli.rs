@@ -20,7 +20,7 @@ pub mod view;
 const EXAMPLES: &str = "\
 Examples:
   hopspan run --app 127.0.0.1:8000 --view -- gunicorn shop.wsgi    start the app traced, with a viewer
-  hopspan trace --errors                                           read the newest failing trace
+  hopspan trace --errors                                           read the newest trace with an error
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 findings of `doctor --fail-on`; `run -- COMMAND` passes the command's code on.";
 
@@ -190,7 +190,7 @@ pub struct TraceArgs {
     /// The newest trace.
     #[arg(long)]
     pub last: bool,
-    /// The newest failing trace.
+    /// The newest trace with an error: it failed, or somebody swallowed a failure.
     #[arg(long)]
     pub errors: bool,
     /// As JSON.

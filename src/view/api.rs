@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! GET /api/status                                        what came, what is held, what left
-//! GET /api/traces?errors=1&service=S&limit=N             newest first: one summary each
+//! GET /api/traces?errors=1&service=S&limit=N             newest first: one summary each; with errors=1 those
+//!                                                        that failed, or where somebody swallowed a failure
 //! GET /api/traces/{id}?min_spans=N&whole=1&wait=5s       one trace, laid out, with attributes; id or a unique prefix
 //! ```
 //!
@@ -40,7 +41,7 @@ const GIVEN_UP: Duration = Duration::from_millis(2500);
 
 const INDEX: &str = "hopspan view\n\n\
     hopspan trace --last      the newest trace, drawn in the terminal\n\
-    hopspan trace --errors    the newest failing one\n\
+    hopspan trace --errors    the newest one with an error\n\
     /api/traces               the list, as JSON\n\
     /api/traces/{id}          one trace\n\
     /api/status               what came and what is held\n";
@@ -150,11 +151,11 @@ struct List {
 
 fn list(store: &Arc<Store>, query: &Query) -> Result<Response<Body>, Refusal> {
     query.only(&["errors", "service", "limit"])?;
-    let failed_only = query.flag("errors")?;
+    let errors_only = query.flag("errors")?;
     let limit = query.number("limit")?.unwrap_or(LIMIT.0).min(LIMIT.1);
     let service = query.text("service");
     let traces = store
-        .newest(failed_only)
+        .newest(errors_only)
         .into_iter()
         .filter_map(|id| store.get(id))
         .filter(|trace| {
@@ -162,7 +163,7 @@ fn list(store: &Arc<Store>, query: &Query) -> Result<Response<Body>, Refusal> {
         })
         .filter_map(|trace| lay_out(&trace.spans, trace.not_kept))
         .map(|waterfall| Summary::of(&waterfall))
-        .filter(|summary| summary.failed || !failed_only)
+        .filter(|summary| summary.has_error() || !errors_only)
         .take(limit)
         .collect();
     Ok(json(&List { traces }))

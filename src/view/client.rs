@@ -73,8 +73,8 @@ pub enum TraceError {
     /// No trace came yet.
     #[error("the viewer at {0} has no traces yet: send a request through hopspan")]
     Empty(Address),
-    /// None failed.
-    #[error("none of the traces in the viewer at {0} failed")]
+    /// There is no error in any.
+    #[error("none of the traces in the viewer at {0} has an error")]
     NoErrors(Address),
     /// Output failed.
     #[error("cannot write: {0}")]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::verdict::Verdict;
+use super::verdict::{Case, Verdict};
 use super::waterfall::{Waterfall, decimal};
 
 /// What the list says of a trace.
@@ -25,17 +25,23 @@ pub struct Summary {
     pub spans: usize,
     /// Spans that failed.
     pub error_spans: usize,
-    /// Failures by origin, recovered ones included.
+    /// Failures by origin, recovered and swallowed ones included.
     pub failures: usize,
     /// Parents that are not here (yet).
     pub missing: usize,
-    /// Whether the trace as a whole failed: a failure that was recovered does not count.
+    /// Whether the trace as a whole failed: a failure that was recovered or swallowed does not count.
     pub failed: bool,
     /// What is said of it.
     pub verdict: Option<Verdict>,
 }
 
 impl Summary {
+    /// Whether there is an error in it to look at: it failed, or somebody swallowed a failure.
+    pub fn has_error(&self) -> bool {
+        let said = self.verdict.as_ref();
+        self.failed || said.is_some_and(|verdict| verdict.case == Case::Swallowed)
+    }
+
     /// Sums up a trace.
     pub fn of(waterfall: &Waterfall) -> Summary {
         let top = waterfall.rows.first();

@@ -1,7 +1,7 @@
 //! One sentence over a trace: where it broke, and who only passed it on.
 //!
 //! From the failing top, go down to the call that failed, as long as one did; what is at the end is the origin. A span
-//! that failed below one that did not is a failure that was recovered. Only services that sent a span are blamed; of
+//! that failed below one that did not is a failure that was recovered, or swallowed. Only services that sent a span are blamed; of
 //! others it is said what was seen of them. The order of arrival changes nothing.
 
 mod words;
@@ -25,8 +25,11 @@ pub enum Case {
     OwnFailure,
     /// A service made a failure of an answer that was none (4xx).
     Translated,
-    /// Something failed, and the trace as a whole did not.
+    /// Something failed, and the trace as a whole did not: the call was made again and worked, or what it was answered
+    /// with (4xx) was enough.
     Recovered,
+    /// Something failed, nothing shows that anybody did anything about it, and the trace as a whole did not fail.
+    Swallowed,
     /// A caller stopped waiting.
     GaveUp,
     /// No connection was made.

@@ -177,7 +177,7 @@ def explore(demo):
   curl -d sku=teapot {host}/orders/my-3/     sold out: breaks in inventory
 
   {hopspan} trace --last{moved}     the newest trace
-  {hopspan} trace --errors{moved}   the newest failing one; --json for a script
+  {hopspan} trace --errors{moved}   the newest with an error; --json for a script
   viewer    {demo.viewer.address}/
   metrics   http://127.0.0.1:{demo.ports.of('order', 'status')}/metrics
   config    edit {config}; it is reloaded at once

@@ -79,17 +79,29 @@ order server GET /o 200 0..41
         "1 call failed, recovered by retry",
     ),
     (
-        "V4 recovered in another way",
+        "V4 swallowed",
         "
 order server GET /o 200 0..41
   order app GET 200 1..40
     order client GET http://inventory/item 503 4..10
     order client GET http://price/item 404 14..20
 ",
-        Case::Recovered,
+        Case::Swallowed,
         None,
         2,
         "2 calls failed; order answered 200 all the same",
+    ),
+    (
+        "V4 an answer that was enough",
+        "
+order server GET /o 200 0..41
+  order app GET 200 1..40
+    order client GET http://price/item 404 14..20
+",
+        Case::Recovered,
+        None,
+        1,
+        "1 call failed; order answered 200 all the same",
     ),
     (
         "V5 gave up, answered later",
@@ -239,7 +251,7 @@ order server GET /o type=cancelled 0..57
 billing consumer settle 0..57
   billing internal charge type=ValueError 1..56
 ",
-        Case::Recovered,
+        Case::Swallowed,
         None,
         1,
         "1 span failed",
@@ -272,7 +284,7 @@ fn says_where_it_broke() {
         assert_eq!(verdict.case, *case, "{name}");
         assert_eq!(verdict.service.as_deref(), *service, "{name}");
         assert_eq!(waterfall.failures, *failures, "{name}");
-        let failed = !matches!(case, Case::Recovered | Case::Incomplete);
+        let failed = !matches!(case, Case::Recovered | Case::Swallowed | Case::Incomplete);
         assert_eq!(waterfall.failed, failed, "{name}");
         let origins = waterfall.rows.iter().filter(|row| row.origin).count();
         assert_eq!(origins, usize::from(failed), "{name}");

@@ -216,8 +216,14 @@ pub(super) fn recovered(tree: &Tree, tops: &[usize], failures: usize) -> Verdict
             sentence += " all the same";
         }
     }
+    let mended = nodes
+        .iter()
+        .all(|node| refused(&node.span) || retried(tree, node));
     Verdict {
-        case: Case::Recovered,
+        case: match mended {
+            true => Case::Recovered,
+            false => Case::Swallowed,
+        },
         sentence,
         service: None,
     }

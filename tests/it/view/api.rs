@@ -7,7 +7,7 @@ use http_body_util::Full;
 
 use super::fixture::{Running, exchange, request, span};
 
-/// Three traces: 1 went well, 2 fails in payment, 3 recovered.
+/// Three traces: 1 went well, 2 fails in payment, 3 fails there, which order swallows.
 async fn filled() -> Running {
     let viewer = Running::start().await;
     viewer
@@ -45,9 +45,9 @@ async fn lists_newest_first_and_by_filter() {
         ("/api/traces", vec![3, 2, 1]),
         ("/api/traces?limit=2", vec![3, 2]),
         ("/api/traces?limit=0", vec![]),
-        ("/api/traces?errors=1", vec![2]),
+        ("/api/traces?errors=1", vec![3, 2]),
         ("/api/traces?service=payment", vec![3, 2]),
-        ("/api/traces?service=payment&limit=1&errors=true", vec![2]),
+        ("/api/traces?service=payment&limit=1&errors=true", vec![3]),
         ("/api/traces?service=nobody", vec![]),
         ("/api/traces?service=pay%6Dent&errors=0", vec![3, 2]),
     ] {
@@ -58,7 +58,15 @@ async fn lists_newest_first_and_by_filter() {
         );
     }
     let list = viewer.get("/api/traces?errors=1").await.unwrap();
-    let summary = &list["traces"][0];
+    let swallowed = &list["traces"][0];
+    assert_eq!(
+        (&swallowed["failed"], &swallowed["verdict"]["sentence"]),
+        (
+            &serde_json::json!(false),
+            &serde_json::json!("1 span failed; order answered 200 all the same")
+        )
+    );
+    let summary = &list["traces"][1];
     assert_eq!(summary["service"], "order");
     assert_eq!(summary["services"], serde_json::json!(["order", "payment"]));
     assert_eq!(

@@ -103,7 +103,7 @@ async fn says_what_is_wrong_and_what_to_do() {
         ),
         (
             args(page, Which::Errors),
-            format!("none of the traces in the viewer at {page} failed"),
+            format!("none of the traces in the viewer at {page} has an error"),
         ),
         (
             args(page, Which::Id("ab/../c?".to_owned())),

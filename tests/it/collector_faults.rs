@@ -93,7 +93,7 @@ async fn killing_the_collector_under_load_changes_no_response() {
 async fn a_collector_that_is_down_at_the_start_gets_the_spans_that_wait() {
     let mut collector = collector::http();
     collector.stop();
-    let (_app, hopspan) = stage(&collector, 256, "300ms").await;
+    let (_app, hopspan) = stage(&collector, 256, "60s").await;
     for _ in 0..20 {
         assert_eq!(client::get(hopspan.inbound, "/").send().await.status, 200);
     }

@@ -5,6 +5,7 @@ mod django;
 mod harness;
 mod thread;
 
+use crate::support::within;
 use harness::{App, EVERYTHING, Harness, NESTED, Tally, load};
 
 /// Workers must be older than a connection to be known for its maker: wait until they are.
@@ -52,18 +53,18 @@ async fn nothing_is_looked_up_for_an_app_that_makes_no_calls() {
     settled().await;
     load(&harness, app.address, 4, 25, |_| "burn".to_owned()).await;
     assert_eq!(harness.correlator.questions(), 0, "after 100 requests");
-    // Several: one that waits too long for its turn is answered without a look.
-    load(&harness, app.address, 1, 10, |_| "burn,fresh".to_owned()).await;
-    assert!(
-        harness.correlator.questions() > 0,
-        "after 10 calls: {:?}",
-        harness.tally()
-    );
+    // One that waits too long for its turn is answered without a look, which on a busy machine may be many in a row.
+    let asked = async {
+        while harness.correlator.questions() == 0 {
+            load(&harness, app.address, 1, 1, |_| "burn,fresh".to_owned()).await;
+        }
+    };
+    within("a call to be looked up", asked).await;
 }
 
 /// Percent of the judged calls that must be joined. A machine that leaves no thread its turn loses joins to the clock,
 /// and those say nothing of the proof: they are not judged.
-const FLOOR: f64 = 80.0;
+const FLOOR: usize = 80;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_sync_workers_are_joined() {
@@ -79,7 +80,7 @@ async fn calls_of_sync_workers_are_joined() {
         (&[], "burn,upload"),
     ] {
         let tally = run(&format!("{what} {flags:?}"), flags, 4, 25, &[what]).await;
-        assert!(tally.judged() >= FLOOR, "{what} {flags:?}: {tally:?}");
+        assert!(tally.are_enough(FLOOR), "{what} {flags:?}: {tally:?}");
         rows += 1;
     }
     assert_eq!(rows, 8);
@@ -172,8 +173,17 @@ async fn callers_elsewhere_are_refused_at_once() {
         peer: "127.0.0.1:4000".parse().unwrap(),
         ..call
     };
+    // One that waits too long for its turn is answered without a look.
+    let looked = async {
+        loop {
+            match correlator.parent_of(here).await.unwrap_err() {
+                Unlinked::TimedOut => {}
+                other => return other,
+            }
+        }
+    };
     assert_eq!(
-        correlator.parent_of(here).await.unwrap_err(),
+        within("a look", looked).await,
         Unlinked::NoTimestamp,
         "the serial rung counts no bytes, and is asked"
     );

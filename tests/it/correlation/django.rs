@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::thread::{self, allowed};
-use crate::joins::{callee, in_time, joined};
+use crate::joins::{are_enough, callee, joined, late};
 use crate::support::{python, raw, sidecar};
 
 /// The share of calls that were joined, and why the others were not. One that was joined to another request panics.
@@ -80,10 +80,9 @@ async fn no_call_of_an_event_loop_is_joined() {
 async fn calls_of_workers_on_a_unix_socket_are_joined_by_the_serial_rung() {
     let (joined, calls, reasons) = share("serial", &["--workers", "3"], true).await;
     assert!(calls >= 320, "{calls}");
-    let judged = in_time(calls, &reasons);
     assert!(
-        joined * 100 >= judged * 80,
-        "{joined} of {judged} of {calls}\n{reasons}"
+        are_enough(joined, calls, late(&reasons), 80),
+        "{joined} of {calls}\n{reasons}"
     );
     assert!(reasons.contains("evidence=\"serial\""), "{reasons}");
 }

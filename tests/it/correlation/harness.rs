@@ -15,7 +15,7 @@ use hopspan::trace::{Context, TraceId};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::joins::LATE;
+use crate::joins::{LATE, are_enough};
 use crate::support::process::thread_cpu;
 
 /// Requests that between them do whatever a program might: acts of `prefork.py`.
@@ -61,11 +61,12 @@ impl Tally {
         self.right + self.missed.values().sum::<u64>() + self.wrong.len() as u64
     }
 
-    /// Joined per caused and looked at in time, in percent.
-    pub(crate) fn judged(&self) -> f64 {
+    /// See [`are_enough`].
+    pub(crate) fn are_enough(&self, percent: usize) -> bool {
         let late = LATE.map(|code| self.missed.get(code).copied());
         let late: u64 = late.into_iter().flatten().sum();
-        100.0 * self.right as f64 / (self.caused() - late).max(1) as f64
+        let [joined, caused, late] = [self.right, self.caused(), late].map(|count| count as usize);
+        are_enough(joined, caused, late, percent)
     }
 
     /// Joined per caused, in percent.

@@ -92,7 +92,7 @@ async fn what_is_gone_or_refused_is_found() {
         .send()
         .await;
     hopspan
-        .until("hopspan_export_batches_failed_total", 1.0)
+        .at_least("hopspan_export_batches_failed_total", 1.0)
         .await;
 
     let told = of(hopspan.admin, &["--fail-on", "error"]).await;

@@ -236,7 +236,11 @@ async fn what_is_held_for_stalled_readers_has_a_budget_and_arrives() {
         })
         .run()
         .await;
-    let hopspan = sidecar::to(app.address).run().await;
+    // They wait for each other, which takes a slow machine longer than one that takes nothing is waited for.
+    let hopspan = sidecar::to(app.address)
+        .set("timeouts.body_idle", json!("10m"))
+        .run()
+        .await;
     let plain = reader(hopspan.inbound).await;
     let mut peers = Vec::new();
     for _ in 0..20 {

@@ -351,7 +351,8 @@ async fn what_abuse_costs() {
         .unwrap();
         settled(pid).await;
         let cpu = cost::cpu(pid) - cpu;
-        let memory = cost::memory(pid, "VmHWM") - memory;
+        // The kernel counts pages on each CPU and adds up now and then: the peak may look lower than it was.
+        let memory = cost::memory(pid, "VmHWM").saturating_sub(memory);
         let by_wire = (memory * 1024) as f64 / attack.wire.max(1) as f64;
         let by_cpu = cpu.as_secs_f64() / client.as_secs_f64();
         println!(

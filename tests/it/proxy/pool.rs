@@ -76,7 +76,12 @@ async fn ten_thousand_requests_open_no_more_connections_than_there_are_clients()
         polite(peer, number)
     })
     .await;
-    let (pool, metrics) = pool(PoolLimits::app());
+    // On a machine that halts now and then, connections of clients that wait for it would expire.
+    let limits = PoolLimits {
+        idle: Duration::from_secs(300),
+        ..PoolLimits::app()
+    };
+    let (pool, metrics) = pool(limits);
     let forward = Forward::new(pool, app);
     let served = Served::start(forward.clone(), ServeLimits::default(), metrics).await;
     let address = served.address;

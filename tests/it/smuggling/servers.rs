@@ -129,9 +129,11 @@ async fn all(to: SocketAddr, cases: &Arc<Vec<Vec<u8>>>, hopspan: bool) -> Vec<Op
                     own(number, &cases[number], &got);
                     let target = format!("/victim-{number:05}");
                     let answer = client::get(to, &target).send().await;
-                    let right = format!("GET '{target}'\n");
+                    let right = answer.text().ends_with(&format!("GET '{target}'\n"));
+                    // A server that stands still between head and content is cut off there: no content is nobody else's.
+                    let cut_off = !answer.complete && answer.body.is_empty();
                     assert!(
-                        answer.status == 200 && answer.text().ends_with(&right),
+                        answer.status == 200 && (right || cut_off),
                         "{target} after {:?}: {answer:?}",
                         super::strict::latin(&cases[number])
                     );

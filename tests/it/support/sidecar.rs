@@ -139,6 +139,16 @@ impl Sidecar {
         sum(&self.metrics().await, name)
     }
 
+    /// Waits until the sum of all series of this name is `least`, or more: counters that go on may pass it unseen.
+    pub(crate) async fn at_least(&self, name: &str, least: f64) {
+        let reached = async {
+            while self.metric(name).await < least {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        within(&format!("{name} to be {least}"), reached).await;
+    }
+
     /// Waits until the sum of all series of this name is `value`.
     pub(crate) async fn until(&self, name: &str, value: f64) {
         until(self.status, name, value).await;

@@ -168,7 +168,7 @@ service:
                         )
         return found
 
-    def wait(self, count, limit=15, where=lambda span: True):
+    def wait(self, count, limit=60, where=lambda span: True):
         """At least `count` spans."""
 
         def enough():

@@ -43,7 +43,7 @@ class WebSocket(Case):
         self.assertEqual([], [case for case, (direct, _) in said.items() if direct[-1] != "end"])
         echoed = [direct for case, (direct, _) in said.items() if case.startswith("5.6") and case not in mute]
         self.assertTrue(all(len(direct) == 3 for direct in echoed), echoed)
-        wait_until("no tunnel is left", lambda: sidecar.metric("hopspan_connections{direction=\"inbound\"") <= 1, [], 10)
+        wait_until("no tunnel is left", lambda: sidecar.metric("hopspan_connections{direction=\"inbound\"") <= 1)
 
     def test_as_without_hopspan_before_daphne_and_channels(self):
         empty = ["5.6 text of 0", "5.6 binary of 0", "5.4 empty fragments"]  # Daphne sends no empty message

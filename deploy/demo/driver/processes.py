@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 
 PR_SET_PDEATHSIG = 1
-STOP_WAIT = 15.0  # seconds that a process has after SIGTERM
+STOP_WAIT = 40.0  # seconds that a process has after SIGTERM: more than hopspan's drain of 25
 
 
 class Failed(Exception):
@@ -103,7 +103,7 @@ def tail(path, lines=12):
         return f"  | ({error})"
 
 
-def get(url, timeout=5.0):
+def get(url, timeout=30.0):
     """Status and body of a GET; no proxy. Status 0 where nobody answered."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -115,7 +115,7 @@ def get(url, timeout=5.0):
         return 0, str(error).encode()
 
 
-def wait_until(what, ask, processes=(), limit=30.0):
+def wait_until(what, ask, processes=(), limit=60.0):
     """Polls `ask` until it is truthy; fails when a process has ended or the limit (seconds) has passed."""
     deadline = time.monotonic() + limit
     pause = 0.01

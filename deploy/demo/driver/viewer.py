@@ -22,7 +22,7 @@ class Viewer:
             raise Failed(f"the viewer answered {status} to {path}: {body[:200]!r}")
         return json.loads(body)
 
-    def wait_for(self, spans_by_order, limit=15.0):
+    def wait_for(self, spans_by_order, limit=60.0):
         """Spans by order ID, once each order has as many as given, or as they are when `limit` (seconds) is over.
 
         A span belongs to the order whose ID is in its URL, whatever trace it is in.

@@ -75,7 +75,7 @@ def summary(tallies):
     print("\n%-12s %-7s %8s %8s %6s %8s   %-22s  %s" % (*"server rung caused exact wrong none".split(), "of the provable", "why none"))
     for tally in tallies:
         cell, total = tally.cell, tally.total()
-        wanted, exact = tally.provable()
+        wanted, exact, _ = tally.provable()
         share = "%d of %d, %.2f %%" % (exact, wanted, 100 * exact / wanted) if wanted else "-"
         row = (cell.server, cell.rung, total.wanted, total.exact, total.wrong, total.none, share, told(total.reasons))
         print("%-12s %-7s %8d %8d %6d %8d   %-22s  %s" % row)

@@ -7,6 +7,9 @@ from .servers import bare, floor, provable
 
 CALLS = 3  # of each request; blocking.py has the same
 
+#: Why a call has no parent where hopspan had no turn in time: that says nothing of the proof.
+LATE = ("timed_out", "not_parked", "stale")
+
 #: How many calls a request of these ways makes beyond; each must come.
 BEYOND = {"late": "late", "closing": "closing", "child": "child", "forked": "child", "tunnel": "inside"}
 
@@ -131,16 +134,18 @@ class Tally:
         return total
 
     def provable(self):
-        """Of the calls that the rung can prove: how many were made, and joined."""
+        """Of the calls that the rung can prove: how many were made, and joined, and looked at too late."""
         cell, total = self.cell, Row()
         for way in set(cell.ways):
             if provable(cell.rung, cell.server, way):
                 total.add(self.row(bare(way)))
-        return total.wanted, total.exact
+        return total.wanted, total.exact, sum(total.reasons[reason] for reason in LATE)
 
     def verdict(self, fast):
         """What is wrong with the cell; nothing if all is well."""
-        wanted, exact = self.provable()
+        wanted, exact, late = self.provable()
+        if fast and self.cell.rung == "serial":
+            wanted -= late
         least = floor(self.cell.rung, self.cell.server, fast)
         below = ["%d of %d calls joined, which is less than %s %%" % (exact, wanted, least)] if 100 * exact < least * wanted else []
         return self.complaints + below

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::in_flight::Nanos;
-use super::kernel::{Fd, Inode, Kernel, Listeners, Pid, ProcessId, Trouble};
+use super::kernel::{Fd, Inode, Kernel, Listeners, Open, Pid, ProcessId, Trouble};
 use super::server::Place;
 pub(super) use kin::Kin;
 pub(super) use search::{Holder, Wanted};
@@ -130,20 +130,10 @@ impl<P> Family<P> {
         others.filter(|other| *other != id).collect()
     }
 
-    /// The sockets of a member that have numbers which connections of hopspan lately had.
-    pub(super) fn hot<K: Kernel<Process = P>>(
-        &mut self,
-        kernel: &mut K,
-        id: ProcessId,
-    ) -> Vec<(Fd, Inode)> {
-        let numbers = self.hot.entry(Kind::Inbound).or_default().0.clone();
-        let held = |fd| {
-            self.held(kernel, id, fd)
-                .ok()
-                .flatten()
-                .map(|inode| (fd, inode))
-        };
-        numbers.into_iter().filter_map(held).collect()
+    /// Descriptor numbers that sockets of a kind lately had, the last one first.
+    pub(super) fn hot(&self, kind: Kind) -> Vec<Fd> {
+        let hot = self.hot.get(&kind);
+        hot.map(|hot| hot.0.clone()).unwrap_or_default()
     }
 
     /// Notes a descriptor number that a socket had.
@@ -180,12 +170,21 @@ impl<P> Family<P> {
         kernel: &mut K,
         id: ProcessId,
     ) -> Result<Vec<(Fd, Inode)>, Trouble> {
+        self.open_files(kernel, id).map(|open| open.sockets)
+    }
+
+    /// All that a process has open, member or not.
+    pub(super) fn open_files<K: Kernel<Process = P>>(
+        &mut self,
+        kernel: &mut K,
+        id: ProcessId,
+    ) -> Result<Open, Trouble> {
         let handle = self.reach(kernel, id)?;
-        let sockets = kernel.sockets(handle);
-        if sockets == Err(Trouble::Gone) {
+        let open = kernel.open_files(handle);
+        if open == Err(Trouble::Gone) {
             self.forget(id);
         }
-        sockets
+        open
     }
 }
 

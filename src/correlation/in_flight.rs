@@ -10,11 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+mod view;
+
 use super::kernel::End;
 #[cfg(test)]
 use super::toothless::is_off;
 use super::unlinked::Unlinked;
 use crate::trace::Context;
+pub(super) use view::{ConnectionView, RequestView};
 
 /// Whether a rule of the thread rung is off: never, but in this library's own test program.
 #[cfg(not(test))]
@@ -79,11 +82,14 @@ struct Connection {
 
 #[derive(Debug, Default)]
 struct Table {
+    /// Those that hopspan has open, and those whose request has not left yet.
     connections: HashMap<u64, Connection>,
+    /// Those that are over.
+    past: HashMap<u64, Connection>,
     /// The newest connection between two ends.
     between: HashMap<Ends, u64>,
-    /// Closed connections in the order they closed.
-    closed: VecDeque<(Nanos, u64)>,
+    /// Connections that are over in the order they came to that, and a moment when all of each was.
+    over: VecDeque<(Nanos, u64)>,
     next: u64,
 }
 
@@ -104,40 +110,6 @@ pub(super) struct Moment {
     pub(super) answered: Nanos,
     /// Bytes that the app had written to it by then.
     pub(super) written: u64,
-}
-
-/// A request as the look-ups see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RequestView {
-    /// Unique over all requests.
-    pub(super) number: u64,
-    /// Before its first byte went to the app.
-    pub(super) dispatched: Nanos,
-    /// When hopspan saw the response end; never earlier than it did.
-    pub(super) done: Option<Nanos>,
-    /// When all that came before it on its connection had been answered; `None` for the first one.
-    pub(super) follows: Option<Nanos>,
-    /// Bytes that hopspan had sent on its connection before it, where they are counted.
-    pub(super) before: Option<u64>,
-}
-
-/// A connection as the look-ups see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ConnectionView {
-    /// The pool's number for it.
-    pub(super) id: u64,
-    /// The app's end.
-    pub(super) end: End,
-    /// Bytes that hopspan has sent on it, where they are counted.
-    pub(super) written: Option<u64>,
-    /// Before the connection was made.
-    pub(super) began: Nanos,
-    /// After it was made.
-    pub(super) opened: Nanos,
-    /// Whether the kernel may still be asked about it: neither closed by hopspan nor replaced.
-    pub(super) open: bool,
-    /// Remembered requests, oldest first.
-    pub(super) requests: Vec<RequestView>,
 }
 
 impl InFlight {
@@ -191,7 +163,7 @@ impl InFlight {
             return;
         };
         connection.closed = Some(now);
-        table.closed.push_back((now, id));
+        table.retire(id);
         table.forget(now);
     }
 
@@ -242,20 +214,9 @@ impl InFlight {
         {
             request.done = Some(now);
         }
-    }
-
-    /// Everything remembered of connections, oldest first.
-    pub(super) fn view(&self, now: Nanos) -> Vec<ConnectionView> {
-        let mut table = self.lock();
-        table.forget(now);
-        let mut views: Vec<ConnectionView> = table
-            .connections
-            .iter()
-            .map(|(id, connection)| connection.view(*id))
-            .collect();
-        drop(table);
-        views.sort_unstable_by_key(|view| (view.began, view.id));
-        views
+        if connection.closed.is_some() {
+            table.retire(id);
+        }
     }
 
     /// The context of a request that is still in flight on an open connection.
@@ -275,7 +236,7 @@ impl InFlight {
     pub(super) fn at(&self, ends: Ends, moment: &Moment) -> Result<Context, Unlinked> {
         let table = self.lock();
         let connection = table.between.get(&ends);
-        let connection = connection.and_then(|id| table.connections.get(id));
+        let connection = connection.and_then(|id| table.remembered(*id));
         let connection = connection.ok_or(Unlinked::NoInbound)?;
         if connection.multiplexed {
             return Err(Unlinked::Multiplexed);
@@ -312,11 +273,18 @@ impl InFlight {
         connection.is_some_and(|connection| connection.closed.is_none() && !connection.replaced)
     }
 
+    /// Connections remembered.
+    pub(super) fn connections(&self) -> usize {
+        let table = self.lock();
+        table.connections.len() + table.past.len()
+    }
+
     /// Connections and requests remembered.
     pub(super) fn size(&self) -> (usize, usize) {
         let table = self.lock();
-        let requests = table.connections.values().map(|c| c.requests.len()).sum();
-        (table.connections.len(), requests)
+        let all = table.connections.values().chain(table.past.values());
+        let requests = all.map(|connection| connection.requests.len()).sum();
+        (table.connections.len() + table.past.len(), requests)
     }
 }
 
@@ -325,58 +293,46 @@ impl Connection {
         let written = self.written.as_ref()?;
         Some(written.load(Ordering::Acquire))
     }
-
-    fn view(&self, id: u64) -> ConnectionView {
-        let mut follows = self.forgotten;
-        let mut requests = Vec::with_capacity(self.requests.len());
-        for request in &self.requests {
-            requests.push(RequestView {
-                number: request.number,
-                dispatched: request.dispatched,
-                done: request.done,
-                follows,
-                before: request.before,
-            });
-            // Where one is not done yet, the next one's proof fails for that.
-            follows = follows.max(Some(request.done.unwrap_or(Nanos::MAX)));
-        }
-        ConnectionView {
-            id,
-            end: self.end,
-            written: self.written(),
-            began: self.began,
-            opened: self.opened,
-            open: self.closed.is_none() && !self.replaced,
-            requests,
-        }
-    }
 }
 
 impl Table {
-    /// Drops connections that closed longer ago than [`RETAIN`].
-    fn forget(&mut self, now: Nanos) {
-        let kept = now.saturating_sub(RETAIN.as_nanos() as Nanos);
-        while let Some((closed, id)) = self.closed.front().copied() {
-            if closed >= kept {
-                break;
+    fn remembered(&self, id: u64) -> Option<&Connection> {
+        self.connections.get(&id).or_else(|| self.past.get(&id))
+    }
+
+    /// Puts a closed connection with the past as soon as its requests have left.
+    fn retire(&mut self, id: u64) {
+        let ended = |connection: &Connection| {
+            let mut last = connection.closed;
+            for request in &connection.requests {
+                last = last.max(Some(request.done?));
             }
-            self.closed.pop_front();
-            // A request may outlive its connection for a moment: keep it until it left.
-            match self.connections.get(&id) {
-                Some(connection) if connection.requests.iter().any(|r| r.done.is_none()) => {
-                    self.closed.push_back((now, id));
-                    break;
-                }
-                _ => self.remove(id),
-            };
+            last
+        };
+        let Some(ended) = self.connections.get(&id).and_then(ended) else {
+            return;
+        };
+        if let Some(connection) = self.connections.remove(&id) {
+            // In order: one that seems to have ended before others did so with them.
+            let last = self.over.back().map_or(0, |(last, _)| *last);
+            self.over.push_back((ended.max(last), id));
+            self.past.insert(id, connection);
         }
     }
 
-    fn remove(&mut self, id: u64) {
-        if let Some(old) = self.connections.remove(&id)
-            && self.between.get(&Ends::of(old.end)) == Some(&id)
-        {
-            self.between.remove(&Ends::of(old.end));
+    /// Drops connections that have been over for longer than [`RETAIN`].
+    fn forget(&mut self, now: Nanos) {
+        let kept = now.saturating_sub(RETAIN.as_nanos() as Nanos);
+        while let Some((ended, id)) = self.over.front().copied() {
+            if ended >= kept {
+                break;
+            }
+            self.over.pop_front();
+            if let Some(old) = self.past.remove(&id)
+                && self.between.get(&Ends::of(old.end)) == Some(&id)
+            {
+                self.between.remove(&Ends::of(old.end));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::family::{Family, Kind, existed};
-use super::in_flight::{ConnectionView, InFlight, Nanos};
+use super::in_flight::{ConnectionView, InFlight, Nanos, RETAIN};
 use super::kernel::{End, Fd, Inode, Kernel, ProcessId, State, Trouble};
 use super::unlinked::Unlinked;
 
@@ -55,72 +55,107 @@ struct Entry {
     cookie: Option<u64>,
     /// When it was last seen to wait.
     waited: Nanos,
+    /// When it was first seen in the accept queue: just after the kernel said so.
+    queued: Option<Nanos>,
     accepted: Option<Accepted>,
+    /// The last time that it was looked at, as a moment and as a number.
+    learnt: (Nanos, u64),
 }
 
-/// All connections' app ends, by the pool's number.
+/// All connections' app ends.
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
+    /// By the pool's number.
     entries: HashMap<u64, Entry>,
+    /// The pool's numbers by those of the app's sockets.
+    accepted: HashMap<Inode, u64>,
+    looks: u64,
+    tidied: Nanos,
 }
 
 impl Inbound {
-    /// Drops what the table of requests has forgotten.
-    pub(super) fn keep(&mut self, connections: &[ConnectionView]) {
-        if self.entries.len() > connections.len() {
-            let ids: std::collections::HashSet<u64> = connections.iter().map(|c| c.id).collect();
-            self.entries.retain(|id, _| ids.contains(id));
+    /// Drops what has not been looked at for a while, as it is over.
+    fn tidy(&mut self, now: Nanos) {
+        let kept = RETAIN.as_nanos() as Nanos;
+        if now < self.tidied + kept {
+            return;
         }
+        self.tidied = now;
+        self.entries.retain(|_, entry| entry.learnt.0 + kept >= now);
+        let entries = &self.entries;
+        self.accepted.retain(|_, id| entries.contains_key(id));
+    }
+
+    /// Whether a socket is the app's end of a connection that was not among those last looked at, since it is over.
+    pub(super) fn over(&self, inode: Inode) -> Option<Accepted> {
+        let id = self.accepted.get(&inode)?;
+        let entry = self.entries.get(id)?;
+        entry.accepted.filter(|_| entry.learnt.1 != self.looks)
     }
 
     /// What is known of each connection now, in the order given: oldest first.
+    ///
+    /// One that nobody had accepted at a moment after `latest`, when the call's bytes had come, is not asked about again:
+    /// nobody had read a byte of its requests when the call was sent. What becomes of it is for later calls to learn.
     pub(super) fn learn<K: Kernel>(
         &mut self,
         kernel: &mut K,
         family: &Family<K::Process>,
         in_flight: &InFlight,
         connections: &[ConnectionView],
+        latest: Nanos,
     ) -> Result<Vec<Known>, Unlinked> {
+        let now = kernel.now();
+        self.looks += 1;
+        let remembered = in_flight.connections();
         let mut queued: HashMap<SocketAddr, Queued> = HashMap::new();
         let mut known = Vec::with_capacity(connections.len());
         for connection in connections {
             let entry = self.entries.entry(connection.id).or_default();
-            if entry.accepted.is_some() || !connection.open {
-                known.push(entry.accepted.map_or(Known::Lost, Known::Accepted));
+            entry.learnt = (now, self.looks);
+            if let Some(accepted) = entry.accepted {
+                known.push(Known::Accepted(accepted));
                 continue;
             }
-            // What waits at a unix socket is looked at one by one: another may have taken its path, and have a queue too.
             let at = match connection.end {
                 End::Tcp(app, _) => Some(app),
+                // Looked at one by one: another may have taken its path, and have a queue too.
                 End::Unix(..) => None,
             };
-            let ahead = at.and_then(|at| queued.get(&at));
-            let behind = ahead.filter(|ahead| connection.began >= ahead.opened);
-            if let (Some(ahead), Some(at)) = (behind, at)
-                && is_queue(family, at, connections.len())
+            if connection.began.max(entry.waited) > latest {
+                known.push(Known::Waiting);
+            } else if !connection.open {
+                known.push(Known::Lost);
+                continue;
+            } else if let Some(ahead) = at.and_then(|at| queued.get(&at))
+                && connection.began >= ahead.there
+                // Each is asked about once: the sooner it was seen there, the fewer have to be asked about with it.
+                && entry.queued.is_some()
             {
-                entry.waited = ahead.seen;
+                entry.waited = entry.waited.max(ahead.seen);
                 known.push(Known::Waiting);
                 continue;
-            }
-            known.push(match entry.look(kernel, connection)? {
-                Seen::Queued => {
-                    let (opened, seen) = (connection.opened + QUEUED, entry.waited);
-                    if let Some(at) = at {
-                        let first = queued.entry(at).or_insert(Queued { opened, seen });
-                        first.opened = opened.min(first.opened);
+            } else {
+                known.push(match entry.look(kernel, connection)? {
+                    Seen::Queued | Seen::Opening => Known::Waiting,
+                    // The same addresses may be another connection's by now: only an open one was asked about.
+                    Seen::Accepted(accepted) if in_flight.is_open(connection.id) => {
+                        entry.accepted = Some(accepted);
+                        self.accepted.insert(accepted.inode, connection.id);
+                        Known::Accepted(accepted)
                     }
-                    Known::Waiting
-                }
-                Seen::Opening => Known::Waiting,
-                // The same addresses may be another connection's by now: only an open one was asked about.
-                Seen::Accepted(accepted) if in_flight.is_open(connection.id) => {
-                    entry.accepted = Some(accepted);
-                    Known::Accepted(accepted)
-                }
-                Seen::Accepted(_) | Seen::Gone => Known::Lost,
-            });
+                    Seen::Accepted(_) | Seen::Gone => Known::Lost,
+                });
+            }
+            if let (Some(Known::Waiting), Some(at), Some(first)) = (known.last(), at, entry.queued)
+                && let Some(there) = in_queue(family, at, remembered, connection.opened, first)
+            {
+                let seen = entry.waited;
+                let first = queued.entry(at).or_insert(Queued { there, seen });
+                (first.there, first.seen) = (first.there.min(there), first.seen.min(seen));
+            }
         }
+        self.tidy(now);
         Ok(known)
     }
 
@@ -143,38 +178,63 @@ impl Inbound {
                 _ => {}
             }
         }
-        for id in search.among {
-            if open.is_empty() {
-                return Ok(());
-            }
-            let held = match search.thorough {
-                false => family.hot(kernel, *id),
-                true => family.sockets(kernel, *id).unwrap_or_default(),
-            };
-            for (fd, inode) in held {
-                let Some(at) = open.get(&inode).copied() else {
-                    continue;
-                };
-                let (Some(Known::Accepted(accepted)), Some(connection)) =
-                    (known.get_mut(at), connections.get(at))
-                else {
-                    continue;
-                };
-                if !existed(*id, accepted.since) {
-                    continue; // it may have inherited it
+        if open.is_empty() {
+            return Ok(());
+        }
+        if search.thorough {
+            for id in search.among {
+                if open.is_empty() {
+                    return Ok(());
                 }
-                open.remove(&inode);
-                family.note(Kind::Inbound, fd);
-                accepted.owner = Some((*id, fd));
-                if let Some(entry) = self.entries.get_mut(&connection.id) {
-                    entry.accepted = Some(*accepted);
+                for held in family.sockets(kernel, *id).unwrap_or_default() {
+                    self.settle(family, connections, known, &mut open, *id, held);
+                }
+                search.goes_on(kernel)?;
+            }
+            return Ok(());
+        }
+        // The likeliest number of all first.
+        for fd in family.hot(Kind::Inbound) {
+            for id in search.among {
+                if open.is_empty() {
+                    return Ok(());
+                }
+                if let Ok(Some(inode)) = family.held(kernel, *id, fd) {
+                    self.settle(family, connections, known, &mut open, *id, (fd, inode));
                 }
             }
-            if kernel.now() > search.deadline {
-                return Err(Unlinked::TimedOut);
-            }
+            search.goes_on(kernel)?;
         }
         Ok(())
+    }
+
+    /// Notes a socket that a process holds, where it is the app's end of one of the connections that are `open`.
+    fn settle<P>(
+        &mut self,
+        family: &mut Family<P>,
+        connections: &[ConnectionView],
+        known: &mut [Known],
+        open: &mut HashMap<Inode, usize>,
+        id: ProcessId,
+        (fd, inode): (Fd, Inode),
+    ) {
+        let Some(at) = open.get(&inode).copied() else {
+            return;
+        };
+        let (Some(Known::Accepted(accepted)), Some(connection)) =
+            (known.get_mut(at), connections.get(at))
+        else {
+            return;
+        };
+        if !existed(id, accepted.since) {
+            return; // it may have inherited it
+        }
+        open.remove(&inode);
+        family.note(Kind::Inbound, fd);
+        accepted.owner = Some((id, fd));
+        if let Some(entry) = self.entries.get_mut(&connection.id) {
+            entry.accepted = Some(*accepted);
+        }
     }
 
     /// Looks again at connections whose process was not found: most were closed in the meantime, and are lost.
@@ -214,12 +274,21 @@ pub(super) struct Search<'a> {
     pub(super) deadline: Nanos,
 }
 
-/// A connection that waits: all that began after it was in the accept queue are behind it, and wait as well.
+impl Search<'_> {
+    fn goes_on<K: Kernel>(&self, kernel: &mut K) -> Result<(), Unlinked> {
+        match kernel.now() > self.deadline {
+            true => Err(Unlinked::TimedOut),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Connections that wait: all that began after one of them was in the accept queue are behind it, and wait as well.
 #[derive(Clone, Copy, Debug)]
 struct Queued {
-    /// When it was in the queue, [`QUEUED`] allowed for.
-    opened: Nanos,
-    /// When it was seen there: it has not been accepted before.
+    /// When the first one was in the queue.
+    there: Nanos,
+    /// When all were seen there: none has been accepted before.
     seen: Nanos,
 }
 
@@ -251,6 +320,7 @@ impl Entry {
             (0, State::Opening) => Seen::Opening,
             (0, State::Established) => {
                 self.waited = now;
+                self.queued.get_or_insert(kernel.now());
                 Seen::Queued
             }
             (0, State::Closing) => Seen::Gone,
@@ -264,11 +334,21 @@ impl Entry {
     }
 }
 
-/// Whether what waits at an address waits in one queue that cannot have overflowed.
-fn is_queue<P>(family: &Family<P>, app: SocketAddr, connections: usize) -> bool {
-    family.listeners(app).is_some_and(|listeners| {
-        listeners.inodes.len() == 1 && connections <= listeners.backlog as usize
-    })
+/// Since when a connection is certainly in the one queue of an address, first `seen` there at some moment. Where that queue
+/// cannot have overflowed by all the `connections` of late, since soon after it was `opened`; `None` where there are
+/// several queues.
+fn in_queue<P>(
+    family: &Family<P>,
+    app: SocketAddr,
+    connections: usize,
+    opened: Nanos,
+    seen: Nanos,
+) -> Option<Nanos> {
+    let listeners = family.listeners(app)?;
+    let only = listeners.inodes.len() == 1;
+    let fits = connections <= listeners.backlog as usize;
+    let soon = if fits { opened + QUEUED } else { seen };
+    only.then_some(seen.min(soon))
 }
 
 /// What a kernel answer that did not come means for the call.
@@ -279,3 +359,6 @@ pub(super) fn unreadable(trouble: Trouble) -> Unlinked {
         Trouble::Unsupported => Unlinked::Unsupported,
     }
 }
+
+#[cfg(test)]
+mod tests;

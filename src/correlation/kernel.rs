@@ -75,6 +75,15 @@ pub(super) struct Inflow {
     pub(super) unread: bool,
 }
 
+/// What a process has open, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Open {
+    /// Its sockets.
+    pub(super) sockets: Vec<(Fd, Inode)>,
+    /// Its epoll sets.
+    pub(super) polls: Vec<Fd>,
+}
+
 /// The sockets that accept connections for one address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Listeners {
@@ -130,10 +139,8 @@ pub(super) trait Kernel {
     fn control_group(&mut self, process: &Self::Process) -> Option<u64>;
     /// The socket behind a descriptor, if it is one.
     fn held(&mut self, process: &Self::Process, fd: Fd) -> Result<Option<Inode>, Trouble>;
-    /// All its sockets.
-    fn sockets(&mut self, process: &Self::Process) -> Result<Vec<(Fd, Inode)>, Trouble>;
-    /// Its epoll sets.
-    fn polls(&mut self, process: &Self::Process) -> Result<Vec<Fd>, Trouble>;
+    /// All that it has open.
+    fn open_files(&mut self, process: &Self::Process) -> Result<Open, Trouble>;
     /// Inodes of what one of its epoll sets waits for.
     fn polled(&mut self, process: &Self::Process, poll: Fd) -> Result<Vec<Inode>, Trouble>;
     /// Whether it may run greenlets that wait for this socket: it does not block, and their library is loaded.

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use super::clock::BootTime;
 use super::in_flight::Nanos;
 use super::kernel::{
-    End, Fd, Inflow, Inode, Kernel, Listeners, Pid, ProcessId, Socket, State, Thread, Trouble,
+    End, Fd, Inflow, Inode, Kernel, Listeners, Open, Pid, ProcessId, Socket, State, Thread, Trouble,
 };
 use super::process::{self, Process, Syscall};
 use super::server::{Place, UnixSockets};
@@ -237,14 +237,8 @@ impl Kernel for Live {
         self.ask(handle).socket(fd).map_err(trouble)
     }
 
-    fn sockets(&mut self, handle: &Handle) -> Result<Vec<(Fd, Inode)>, Trouble> {
-        let open = self.ask(handle).open_files().map_err(trouble)?;
-        Ok(open.sockets)
-    }
-
-    fn polls(&mut self, handle: &Handle) -> Result<Vec<Fd>, Trouble> {
-        let open = self.ask(handle).open_files().map_err(trouble)?;
-        Ok(open.polls)
+    fn open_files(&mut self, handle: &Handle) -> Result<Open, Trouble> {
+        self.ask(handle).open_files().map_err(trouble)
     }
 
     fn polled(&mut self, handle: &Handle, poll: Fd) -> Result<Vec<Inode>, Trouble> {

@@ -16,7 +16,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::kernel::{Fd, Inode, Pid};
+use super::kernel::{Fd, Inode, Open, Pid};
 pub(super) use clocks::{
     boottime, monotonic, realtime, sleep_precisely, take_short_turns, thread_cpu,
 };
@@ -44,15 +44,8 @@ pub(super) struct Process {
     descriptors: OnceCell<OwnedFd>,
     /// `syscall` of the main thread: every reading at offset 0 is a fresh one.
     syscall: OnceCell<OwnedFd>,
-}
-
-/// What a process has open, as far as it matters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Open {
-    /// Its sockets.
-    pub(super) sockets: Vec<(Fd, Inode)>,
-    /// Its epoll sets.
-    pub(super) polls: Vec<Fd>,
+    /// `children` of the main thread, kept where `fd/` is.
+    children: OnceCell<OwnedFd>,
 }
 
 /// What `stat` says.
@@ -91,6 +84,7 @@ impl Process {
             directory: open_at(libc::AT_FDCWD, &path, libc::O_DIRECTORY)?,
             descriptors: OnceCell::new(),
             syscall: OnceCell::new(),
+            children: OnceCell::new(),
         })
     }
 
@@ -150,14 +144,21 @@ impl Process {
 
     /// What it has open.
     pub(super) fn open_files(&self) -> io::Result<Open> {
-        let directory = open_at(self.directory.as_raw_fd(), c"fd", libc::O_DIRECTORY)?;
+        let opened;
+        let directory = match self.descriptors.get() {
+            Some(kept) => kept,
+            None => {
+                opened = open_at(self.directory.as_raw_fd(), c"fd", libc::O_DIRECTORY)?;
+                &opened
+            }
+        };
         let mut open = Open::default();
         let mut refused = None;
-        each_entry(&directory, |name| {
+        each_entry(directory, |name| {
             let Some(fd) = parse_number(name.to_bytes()) else {
                 return;
             };
-            match read_link(&directory, name) {
+            match read_link(directory, name) {
                 Ok(Link::Socket(inode)) => open.sockets.push((fd as Fd, inode)),
                 Ok(Link::Epoll) => open.polls.push(fd as Fd),
                 Ok(Link::Other) => {}
@@ -178,6 +179,14 @@ impl Process {
     /// The children of all its threads.
     pub(super) fn children(&self) -> io::Result<Vec<Pid>> {
         let mut children = Vec::new();
+        if let Some(kept) = self.children.get() {
+            read_children(kept, &mut children)?;
+            // Asked after it: what is gone would have seemed to have none.
+            if self.threads()? == [self.pid] {
+                return Ok(children);
+            }
+            children.clear();
+        }
         for thread in self.threads()? {
             let path = CString::new(format!("task/{thread}/children"))?;
             let file = match open_at(self.directory.as_raw_fd(), &path, 0) {
@@ -186,6 +195,9 @@ impl Process {
                 Err(error) => return Err(error),
             };
             read_children(&file, &mut children)?;
+            if thread == self.pid && self.descriptors.get().is_some() {
+                let _ = self.children.set(file);
+            }
         }
         Ok(children)
     }

@@ -99,7 +99,7 @@ pub(super) fn describe(wraps: bool, child: Option<Pid>, apps: &[Place]) -> Rung 
         let Some(member) = family.member(id) else {
             continue;
         };
-        let sockets = live.sockets(&member.handle).map(drop);
+        let sockets = live.open_files(&member.handle).map(drop);
         let thread = live.main_thread(&member.handle).map(drop);
         let children = live.children(&member.handle).map(drop);
         match sockets.and(children).and(thread) {

@@ -122,6 +122,8 @@ struct Held<'a> {
     connection: &'a ConnectionView,
     accepted: Accepted,
     fd: Fd,
+    /// The caller's epoll sets.
+    polls: Vec<Fd>,
 }
 
 /// The prover, with all that it has learnt.
@@ -185,22 +187,25 @@ impl<K: Kernel> Serial<K> {
         call: &Call,
         first: &mut Option<Caller>,
     ) -> Result<Look, Stop> {
-        if let Some(caller) = first {
-            // Until it waits for the answer, nothing else has to be asked again.
-            if let Some(pending) = self.pending(kernel, caller)? {
-                return Ok(Look::Again(pending));
+        let before = *first;
+        let socket = match &before {
+            Some(caller) => {
+                // Until it waits for the answer, nothing else has to be asked again.
+                if let Some(pending) = self.pending(kernel, caller)? {
+                    return Ok(Look::Again(pending));
+                }
+                caller.socket // the same one: it is asked for at the end
             }
-        }
-        let before = first.map(|caller| caller.socket);
-        let socket = self.call_socket(kernel, call, before)?;
+            None => self.call_socket(kernel, call, None)?,
+        };
         let id = self.caller(kernel, call, &socket)?;
         let caller = Caller { id, socket };
-        let new = first.replace(caller).is_none();
-        let pending = self.pending(kernel, &caller)?;
-        if pending.is_some() && !new {
-            return Ok(pending.map_or(Look::Again(Pending::Blocked), Look::Again));
-        }
-        let connections = in_flight.view(kernel.now());
+        *first = Some(caller);
+        let pending = match before {
+            Some(before) if before == caller => None,
+            _ => self.pending(kernel, &caller)?,
+        };
+        let connections = in_flight.view(kernel.now(), requests::since(call));
         if let Some(pending) = pending {
             // Whoever works on other requests now may be done with them when the caller waits.
             self.account(kernel, in_flight, call, &caller, &connections)?;

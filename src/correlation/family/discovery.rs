@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Family, Member};
 use crate::correlation::in_flight::Nanos;
-use crate::correlation::kernel::{Fd, Inode, Kernel, Pid, ProcessId, Trouble};
+use crate::correlation::kernel::{Inode, Kernel, Open, Pid, ProcessId, Trouble};
 use crate::correlation::server::Place;
 
 /// Between two searches through all processes of the machine; doubles while they find nothing new, up to 64 times.
@@ -104,10 +104,10 @@ impl<P> Family<P> {
 
     fn any_listens<K: Kernel<Process = P>>(&self, kernel: &mut K, listeners: &[Inode]) -> bool {
         let listens =
-            |sockets: Vec<(Fd, Inode)>| sockets.iter().any(|(_, inode)| listeners.contains(inode));
+            |open: Open| (open.sockets.iter()).any(|(_, inode)| listeners.contains(inode));
         self.members
             .values()
-            .any(|member| kernel.sockets(&member.handle).is_ok_and(listens))
+            .any(|member| kernel.open_files(&member.handle).is_ok_and(listens))
     }
 
     fn listens<K: Kernel<Process = P>>(
@@ -116,11 +116,11 @@ impl<P> Family<P> {
         pid: Pid,
         listeners: &[Inode],
     ) -> bool {
-        let sockets = kernel
+        let open = kernel
             .open(pid)
-            .and_then(|(handle, _)| kernel.sockets(&handle));
-        match sockets {
-            Ok(sockets) => sockets.iter().any(|(_, inode)| listeners.contains(inode)),
+            .and_then(|(handle, _)| kernel.open_files(&handle));
+        match open {
+            Ok(open) => (open.sockets.iter()).any(|(_, inode)| listeners.contains(inode)),
             Err(trouble) => {
                 self.denied |= trouble == Trouble::Denied;
                 false

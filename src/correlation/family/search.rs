@@ -73,8 +73,7 @@ impl<P> Family<P> {
         wanted: Wanted,
         among: &[ProcessId],
     ) -> Result<Option<(ProcessId, Fd)>, Unlinked> {
-        let numbers = self.hot.entry(wanted.kind).or_default().0.clone();
-        for fd in numbers {
+        for fd in self.hot(wanted.kind) {
             for id in among {
                 if self.held(kernel, *id, fd) == Ok(Some(wanted.inode)) {
                     self.note(wanted.kind, fd);

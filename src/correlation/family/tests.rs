@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::*;
-use crate::correlation::kernel::{End, Inflow, Socket, Thread};
+use crate::correlation::kernel::{End, Inflow, Open, Socket, Thread};
 
 /// A kernel that knows processes only; the socket of each has its number.
 struct Processes {
@@ -66,8 +66,11 @@ impl Kernel for Processes {
     fn is_there(&mut self, handle: &Handle) -> bool {
         self.find(handle).is_ok()
     }
-    fn sockets(&mut self, handle: &Handle) -> Result<Vec<(Fd, Inode)>, Trouble> {
-        Ok(vec![(3, self.find(handle)?.0)])
+    fn open_files(&mut self, handle: &Handle) -> Result<Open, Trouble> {
+        Ok(Open {
+            sockets: vec![(3, self.find(handle)?.0)],
+            polls: Vec::new(),
+        })
     }
     fn children(&mut self, handle: &Handle) -> Result<Vec<Pid>, Trouble> {
         let parent = self.find(handle)?.0;
@@ -92,9 +95,6 @@ impl Kernel for Processes {
         unreachable!()
     }
     fn held(&mut self, _: &Handle, _: Fd) -> Result<Option<Inode>, Trouble> {
-        unreachable!()
-    }
-    fn polls(&mut self, _: &Handle) -> Result<Vec<Fd>, Trouble> {
         unreachable!()
     }
     fn polled(&mut self, _: &Handle, _: Fd) -> Result<Vec<Inode>, Trouble> {

@@ -114,3 +114,58 @@ fn a_connection_is_known_by_its_ends_and_forgotten_in_time() {
         Ok(table.context(2, 1).unwrap())
     );
 }
+
+#[test]
+fn what_ended_early_is_left_out_of_a_view() {
+    let table = InFlight::default();
+    let end = |id| End::Unix(70, id);
+    for id in 1..=6 {
+        table.open(id, end(id), id, None, id);
+    }
+    let enter = |id, now| table.enter(id, context(1), Some(0), now).unwrap();
+    // 1: open, its only request long over. 2 and 3: closed, one of them lately. 4: closed, its request lives on.
+    for (id, left, closed) in [(1, Some(110), None), (2, Some(110), Some(120))] {
+        let number = enter(id, 100);
+        left.into_iter()
+            .for_each(|now| table.leave(id, number, now));
+        closed.into_iter().for_each(|now| table.close(id, now));
+    }
+    let third = enter(3, 100);
+    let fourth = enter(4, 100);
+    table.close(4, 130);
+    table.close(3, 140);
+    table.leave(3, third, 300);
+    // 5: kept; of its requests the second had ended early, and the third late. 6: never used, closed.
+    for (entered, left) in [(100, 110), (120, 130), (140, 250), (260, 270)] {
+        let number = enter(5, entered);
+        table.leave(5, number, left);
+    }
+    table.close(6, 150);
+    let seen = |since| {
+        let views = table.view(310, since);
+        let dones = |view: ConnectionView| view.requests.iter().map(|r| r.done).collect();
+        let all = views.into_iter().map(|view| (view.id, dones(view)));
+        all.collect::<Vec<(u64, Vec<Option<Nanos>>)>>()
+    };
+    let kept = |dones: &[Nanos]| dones.iter().copied().map(Some).collect::<Vec<_>>();
+    let expected = vec![
+        (1, kept(&[110])),
+        (3, kept(&[300])),
+        (4, vec![None]),
+        (5, kept(&[250, 270])),
+        // It was put with the past after the third, which was late.
+        (6, vec![]),
+    ];
+    assert_eq!(seen(200), expected);
+    assert_eq!(seen(0).len(), 6);
+    assert_eq!(seen(0)[4].1.len(), 4);
+    // What is left out is not forgotten: the third follows the second.
+    let views = table.view(310, 200);
+    let follows: Vec<_> = views[3].requests.iter().map(|r| r.follows).collect();
+    assert_eq!(follows, [Some(130), Some(250)]);
+    // It leaves: over, as the others are.
+    table.leave(4, fourth, 320);
+    assert_eq!(seen(310).len(), 3, "1, 5 and the one that just left");
+    assert_eq!(seen(321).len(), 2);
+    assert_eq!(table.size(), (6, 8));
+}

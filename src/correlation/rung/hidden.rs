@@ -59,7 +59,7 @@ pub(super) fn unseen(live: &mut Live, apps: &[Place]) -> Rung {
     let mut hidden = Vec::new();
     for pid in live.pids() {
         let opened = live.open(pid);
-        if opened.is_ok_and(|(handle, _)| live.sockets(&handle) == Err(Trouble::Denied)) {
+        if opened.is_ok_and(|(handle, _)| live.open_files(&handle) == Err(Trouble::Denied)) {
             hidden.extend(Stranger::read(pid));
         }
     }

@@ -20,9 +20,9 @@ impl<K: Kernel> Serial<K> {
         }
         let member = self.family.member(caller.id);
         let handle = &member.ok_or(Unlinked::UnknownCaller)?.handle;
-        for poll in kernel.polls(handle).map_err(unreadable)? {
+        for poll in &held.polls {
             // Closed meanwhile, by another thread: it waits for nothing.
-            let polled = kernel.polled(handle, poll).unwrap_or_default();
+            let polled = kernel.polled(handle, *poll).unwrap_or_default();
             if polled.contains(&held.accepted.inode) {
                 self.family.serves_several(caller.id);
                 return Err(reason);

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::correlation::in_flight::{InFlight, Nanos};
 use crate::correlation::kernel::{
-    End, Fd, Inflow, Inode, Kernel, Listeners, Pid, ProcessId, Socket, State, Thread, Trouble,
+    End, Fd, Inflow, Inode, Kernel, Listeners, Open, Pid, ProcessId, Socket, State, Thread, Trouble,
 };
 use crate::correlation::serial::{ACCEPTING, Call};
 use crate::correlation::server::Place;

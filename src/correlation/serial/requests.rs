@@ -6,7 +6,7 @@ use super::{Call, Caller, Held, Rule, Serial, Stop};
 use crate::correlation::family::existed;
 use crate::correlation::in_flight::{ConnectionView, InFlight, Nanos, RequestView};
 use crate::correlation::inbound::{Accepted, Known, Search, unreadable};
-use crate::correlation::kernel::{Inode, Kernel, ProcessId};
+use crate::correlation::kernel::{Fd, Inode, Kernel, ProcessId};
 use crate::correlation::unlinked::Unlinked;
 
 /// Requests that ended this little before the call's bytes came are taken for alive then.
@@ -23,7 +23,8 @@ impl<K: Kernel> Serial<K> {
         connections: &'a [ConnectionView],
     ) -> Result<Held<'a>, Stop> {
         let known = self.account(kernel, in_flight, call, caller, connections)?;
-        let mut own_sockets = None;
+        let own = self.family.open_files(kernel, caller.id);
+        let own = own.map_err(unreadable)?;
         let mut held: Option<Held<'a>> = None;
         for (connection, known) in connections.iter().zip(known) {
             let alive = connection.requests.iter().any(|r| alive(call, r));
@@ -36,34 +37,56 @@ impl<K: Kernel> Serial<K> {
                 Known::Accepted(accepted) => accepted,
             };
             let Some((_, fd)) = accepted.owner.filter(|(id, _)| *id == caller.id) else {
-                let elsewhere =
-                    self.elsewhere(kernel, caller, &accepted, alive, &mut own_sockets)?;
+                let elsewhere = self.elsewhere(kernel, caller, &accepted, alive, &own.sockets)?;
                 self.require(Rule::OthersElsewhere, elsewhere, Unlinked::UnknownOwner)?;
                 continue;
             };
-            let here = self
-                .family
-                .held(kernel, caller.id, fd)
-                .map_err(unreadable)?;
-            if here != Some(accepted.inode) {
+            if !own.sockets.contains(&(fd, accepted.inode)) {
                 // The caller has answered it and closed it, but so lately that the call may be its.
                 self.ended(call, connection, Unlinked::SeveralRequests)?;
                 continue;
             }
             if let Some(first) = &held {
-                let both = self.family.held(kernel, caller.id, first.fd);
-                if both == Ok(Some(first.accepted.inode)) {
-                    self.family.serves_several(caller.id);
-                }
-                self.require(Rule::OneRequest, false, Unlinked::SeveralRequests)?;
+                let first = (first.fd, first.accepted.inode);
+                self.several(kernel, caller, first, (fd, accepted.inode))?;
             }
             held = Some(Held {
                 connection,
                 accepted,
                 fd,
+                polls: Vec::new(),
             });
         }
-        held.ok_or(Unlinked::NoInbound.into())
+        let mut held = held.ok_or(Unlinked::NoInbound)?;
+        for (fd, inode) in own.sockets {
+            let Some(over) = self.inbound.over(inode) else {
+                continue;
+            };
+            if Known::Accepted(over).is_of(caller.id) {
+                let current = (held.fd, held.accepted.inode);
+                self.several(kernel, caller, current, (fd, inode))?;
+                continue;
+            }
+            self.require(Rule::OthersElsewhere, false, Unlinked::UnknownOwner)?;
+        }
+        held.polls = own.polls;
+        Ok(held)
+    }
+
+    /// Refuses a caller that was seen to hold two connections of ours, and remembers it where it does at one moment.
+    fn several(
+        &mut self,
+        kernel: &mut K,
+        caller: &Caller,
+        one: (Fd, Inode),
+        other: (Fd, Inode),
+    ) -> Result<(), Unlinked> {
+        // Each was seen before: whoever holds the first still when the second is asked about held both then.
+        let mut holds = |(fd, inode)| self.family.held(kernel, caller.id, fd) == Ok(Some(inode));
+        if holds(one) && holds(other) {
+            self.family.serves_several(caller.id);
+        }
+        self.require(Rule::OneRequest, false, Unlinked::SeveralRequests)
     }
 
     /// Whether the requests of a connection that the app has closed had ended when the call's bytes came.
@@ -94,8 +117,7 @@ impl<K: Kernel> Serial<K> {
         connections: &[ConnectionView],
     ) -> Result<Vec<Known>, Unlinked> {
         let (family, inbound) = (&mut self.family, &mut self.inbound);
-        inbound.keep(connections);
-        let mut known = inbound.learn(kernel, family, in_flight, connections)?;
+        let mut known = inbound.learn(kernel, family, in_flight, connections, call.latest)?;
         let mut search = Search {
             among: &[caller.id],
             thorough: false,
@@ -146,7 +168,7 @@ impl<K: Kernel> Serial<K> {
         caller: &Caller,
         accepted: &Accepted,
         alive: bool,
-        own_sockets: &mut Option<Vec<Inode>>,
+        own_sockets: &[(Fd, Inode)],
     ) -> Result<bool, Unlinked> {
         let owner = accepted.owner.map(|(id, _)| id);
         // A caller older than the connection cannot have inherited it from the process that accepted it.
@@ -157,14 +179,7 @@ impl<K: Kernel> Serial<K> {
             let siblings = owner.is_some_and(|owner| self.siblings(kernel, caller.id, owner));
             self.require(Rule::Siblings, siblings, Unlinked::UnknownOwner)?;
         }
-        if own_sockets.is_none() {
-            let sockets = self.family.sockets(kernel, caller.id).map_err(unreadable)?;
-            *own_sockets = Some(sockets.into_iter().map(|(_, inode)| inode).collect());
-        }
-        let holds = own_sockets
-            .iter()
-            .flatten()
-            .any(|inode| *inode == accepted.inode);
+        let holds = (own_sockets.iter()).any(|(_, inode)| *inode == accepted.inode);
         Ok(!holds)
     }
 
@@ -179,8 +194,12 @@ impl<K: Kernel> Serial<K> {
     }
 }
 
+/// Requests that ended before this have nothing to do with the call.
+pub(super) fn since(call: &Call) -> Nanos {
+    call.earliest.saturating_sub(SLACK)
+}
+
 /// Whether a request was in the app's hands when the call's bytes came, or ended since.
 pub(super) fn alive(call: &Call, request: &RequestView) -> bool {
-    let ended_before = |done| done < call.earliest.saturating_sub(SLACK);
-    request.dispatched <= call.latest && !request.done.is_some_and(ended_before)
+    request.dispatched <= call.latest && request.done.is_none_or(|done| done >= since(call))
 }

@@ -45,8 +45,12 @@ fn family(live: &mut Live, listening: &HashSet<Inode>) -> Vec<Pid> {
         let Ok((handle, _)) = live.open(pid) else {
             continue;
         };
-        let sockets = live.sockets(&handle).unwrap_or_default();
-        if sockets.iter().any(|(_, inode)| listening.contains(inode)) {
+        let open = live.open_files(&handle).unwrap_or_default();
+        if open
+            .sockets
+            .iter()
+            .any(|(_, inode)| listening.contains(inode))
+        {
             found.push(pid);
             more.extend(live.children(&handle).unwrap_or_default());
         }

@@ -126,16 +126,15 @@ impl Kernel for Fake {
         Ok(socket.map(|socket| world.sockets[socket].inode))
     }
 
-    fn sockets(&mut self, handle: &Handle) -> Result<Vec<(Fd, Inode)>, Trouble> {
+    fn open_files(&mut self, handle: &Handle) -> Result<Open, Trouble> {
         let world = self.world();
         let fds = world.process(handle)?.fds.iter();
         let mut sockets: Vec<_> = fds.map(|(fd, s)| (*fd, world.sockets[*s].inode)).collect();
         sockets.push((2, LISTENER));
-        Ok(sockets)
-    }
-
-    fn polls(&mut self, _handle: &Handle) -> Result<Vec<Fd>, Trouble> {
-        Ok(Vec::new())
+        Ok(Open {
+            sockets,
+            polls: Vec::new(),
+        })
     }
 
     fn polled(&mut self, _handle: &Handle, _poll: Fd) -> Result<Vec<Inode>, Trouble> {

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use serde_json::json;
 
-use crate::support::{collector, eventually, h2, raw, sidecar, within};
+use crate::support::{collector, eventually, h2, h2_server, raw, sidecar, within};
 
 /// A WebSocket server that says every message back.
 async fn websocket() -> raw::Server {
@@ -288,4 +288,60 @@ async fn an_app_that_does_not_switch_is_not_taken_for_one_that_did() {
         let answered = client.send(extended(&client, "websocket")).await;
         assert_eq!(answered.status, status, "{answer}");
     }
+}
+
+/// The app speaks HTTP/2 without TLS and nothing else (RFC 9113 section 3.3): there WebSockets end with a word, not in
+/// silence, and all else goes on.
+#[tokio::test]
+async fn a_websocket_to_an_app_that_speaks_only_http_2_is_answered() {
+    let app = h2_server::run("app").await;
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(app.address)
+        .collector(&collector)
+        .set("inbound.protocol", json!("h2"))
+        .run()
+        .await;
+    let client = h2::connect(hopspan.inbound).await;
+    assert_eq!(client.get("/").await.status, 200);
+    let over_http2 = client.send(extended(&client, "websocket"));
+    let over_http2 = within("an answer over HTTP/2", over_http2).await;
+    let mut peer = raw::connect(hopspan.inbound).await;
+    peer.write(
+        "GET /chat HTTP/1.1\r\nHost: shop\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )
+    .await;
+    let over_http1 = within("an answer over HTTP/1.1", peer.response()).await;
+    // Its frames are no HTTP/1.1; or it hangs up before one of them was read.
+    let words = [
+        "http_protocol_error",
+        "http_response_incomplete",
+        "connection_terminated",
+    ];
+    let mut said = Vec::new();
+    for (status, proxy_status) in [
+        (over_http2.status, over_http2.header("proxy-status")),
+        (over_http1.status, over_http1.header("proxy-status")),
+    ] {
+        assert_eq!(status, 502);
+        let error = proxy_status.and_then(|said| said.strip_prefix("hopspan; error="));
+        let error = error.and_then(|error| error.split(';').next()).unwrap();
+        assert!(words.contains(&error), "{error}");
+        said.push(error.to_owned());
+    }
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(
+        app.received.len(),
+        2,
+        "the app saw the two requests that it could"
+    );
+    hopspan.until("hopspan_tunnels", 0.0).await;
+    let spans = collector.spans(8).await;
+    let failed = spans
+        .iter()
+        .filter(|span| span.kind == "SERVER" && span.failed());
+    let mut failed: Vec<&str> = failed.map(|span| span.attr("error.type")).collect();
+    failed.sort_unstable();
+    said.sort_unstable();
+    assert_eq!(failed, said);
 }

@@ -37,6 +37,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it, in a group of its own. Its proxy variables are ours to set, so those of this shell are removed.
     pub(crate) fn start(mut command: Command) -> Process {
+        take_descriptors();
         for name in [
             "http_proxy",
             "https_proxy",
@@ -213,6 +214,25 @@ pub(crate) fn pass(command: &mut Command, sockets: &[&OwnedFd]) {
             Ok(())
         });
     }
+}
+
+/// Takes all the descriptors that this process may have: a shell often gives 1024, which a thousand clients are too many
+/// for, and its hard limit is far above. What is started from then on has as many.
+pub(crate) fn take_descriptors() {
+    static TAKEN: std::sync::Once = std::sync::Once::new();
+    TAKEN.call_once(|| {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: `limit` is live for both calls.
+        unsafe {
+            if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+            }
+        }
+    });
 }
 
 /// Sends a signal to any process.

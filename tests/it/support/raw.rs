@@ -30,6 +30,7 @@ pub(crate) async fn connect(address: SocketAddr) -> Peer {
 
 /// Connects, where refusal is an outcome.
 pub(crate) async fn try_connect(address: SocketAddr) -> std::io::Result<Peer> {
+    super::process::take_descriptors();
     let stream = within("a connection", TcpStream::connect(address)).await?;
     Ok(Peer::over(stream, 0))
 }

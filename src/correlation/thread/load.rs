@@ -24,6 +24,9 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("on_fork", "sched_process_fork"),
 ];
 
+/// How often a program is loaded, at most. Nobody sends signals for that long.
+const TRIES: usize = 8;
+
 /// What a port is for, as in `thread.bpf.c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -75,7 +78,7 @@ impl Kernel {
         for (name, tracepoint) in PROGRAMS {
             let program = programs.program_mut(name).ok_or_else(|| absent(name))?;
             let program: &mut BtfTracePoint = program.try_into().map_err(refused)?;
-            program.load(tracepoint, &btf).map_err(refused)?;
+            persist(|| program.load(tracepoint, &btf), interrupted).map_err(refused)?;
             program.attach().map_err(refused)?;
         }
         let mut map = |name| programs.take_map(name).ok_or_else(|| absent(name));
@@ -157,6 +160,25 @@ fn obstacle(error: EbpfError) -> Obstacle {
     }
 }
 
+/// Whether a signal that waits for this thread ended the verifier's work: that is no verdict.
+fn interrupted(error: &ProgramError) -> bool {
+    match error {
+        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error() == Some(libc::EAGAIN),
+        _ => false,
+    }
+}
+
+/// Tries up to [`TRIES`] times, while the outcome is none.
+fn persist<E>(mut load: impl FnMut() -> Result<(), E>, none: fn(&E) -> bool) -> Result<(), E> {
+    for _ in 1..TRIES {
+        match load() {
+            Err(error) if none(&error) => {}
+            outcome => return outcome,
+        }
+    }
+    load()
+}
+
 fn refused(error: ProgramError) -> Obstacle {
     match error {
         ProgramError::LoadError {
@@ -226,6 +248,28 @@ mod tests {
         let last = at.expect("its type is named once") + name.len() - 2;
         types[last] = b'_';
         Btf::parse(&types, aya::Endianness::default()).map_err(failed)
+    }
+
+    #[test]
+    fn an_outcome_that_is_none_is_asked_for_again() {
+        for (nones, last, calls, outcome) in [
+            (0, Ok(()), 1, Ok(())),
+            (3, Ok(()), 4, Ok(())),
+            (3, Err("no"), 4, Err("no")),
+            (TRIES, Ok(()), TRIES, Err("interrupted")),
+        ] {
+            let mut called = 0;
+            let load = || {
+                called += 1;
+                if called <= nones {
+                    Err("interrupted")
+                } else {
+                    last
+                }
+            };
+            let seen = persist(load, |error| *error == "interrupted");
+            assert_eq!((seen, called), (outcome, calls));
+        }
     }
 
     #[test]

@@ -212,6 +212,11 @@ impl Exchange {
         trailers.is_some_and(|seen| seen.load(Ordering::Relaxed))
     }
 
+    /// It is a tunnel now, and takes what it takes: nothing is kept free for it.
+    pub fn settle(&mut self) {
+        self.admitted.take_if(|admitted| admitted.in_time());
+    }
+
     /// Records the status on spans and labels.
     pub fn set_status(&mut self, status: StatusCode) {
         self.labels.http_response_status_code = status.as_u16();

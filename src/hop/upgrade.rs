@@ -31,6 +31,7 @@ pub fn switch(
 ) -> Response<ResponseBody> {
     let upstream = hyper::upgrade::on(&mut response);
     exchange.set_status(response.status());
+    exchange.settle();
     let place = exchange.pooled.take().map(Pooled::switched);
     let (parts, _) = response.into_parts();
     let hop_ = hop.clone();
@@ -83,6 +84,7 @@ impl Connected {
     /// Answers 200; the tunnel starts once the client has read it.
     pub fn answer(self, hop: &Arc<Hop>, mut exchange: Exchange) -> Response<ResponseBody> {
         exchange.set_status(StatusCode::OK);
+        exchange.settle();
         let hop_ = hop.clone();
         hop.tunnels.spawn(async move {
             hop_.metrics.tunnels.inc();

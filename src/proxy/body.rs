@@ -21,6 +21,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::held::Sending;
+
 /// What a request to an upstream carries.
 pub type RequestBody = Content;
 /// What a response to a client carries.
@@ -56,8 +58,18 @@ impl Content {
             inner: body,
             watch,
             idle: None,
+            sending: None,
         };
         Content::Streaming(watched.idle_limit(limit))
+    }
+}
+
+impl Content {
+    /// How it is sent to an upstream.
+    pub(super) fn is_sent(&mut self, how: Sending) {
+        if let Content::Streaming(body) = self {
+            body.sending = Some(how);
+        }
     }
 }
 
@@ -244,6 +256,8 @@ pub struct Watched<B: Body> {
     inner: B,
     watch: Option<Box<dyn Watch>>,
     idle: Option<IdleLimit>,
+    /// Of a request.
+    sending: Option<Sending>,
 }
 
 /// The longest wait for the next frame. The timer is set once per limit, not once per frame: when it fires too
@@ -278,6 +292,7 @@ impl<B: Body> Watched<B> {
             inner,
             watch: Some(watch),
             idle: None,
+            sending: None,
         }
     }
 
@@ -311,6 +326,13 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if this.sending.as_ref().is_some_and(Sending::waits) {
+            // It is the upstream that makes no progress.
+            if let Some(idle) = &mut this.idle {
+                idle.waiting_since = None;
+            }
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         let frame = match (polled, &mut this.idle) {
             (Poll::Ready(frame), idle) => {
@@ -342,7 +364,11 @@ where
                 }
             }
         }
-        Poll::Ready(frame)
+        let hold = |data| match &this.sending {
+            Some(sending) => sending.hold(data),
+            None => data,
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hold))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -14,7 +14,7 @@ use bound::{Accepted, BACKLOG};
 pub use bound::{BindError, Holder, Listener, bind, bind_tcp};
 
 use super::crowd::{Crowd, Place};
-use super::pressure::FEW;
+use super::pressure::{Connected, FEW};
 use super::server::{Connection, Handler, ServeOptions, serve_connection};
 use super::socket::Socket;
 use super::stamped::Stamped;
@@ -157,7 +157,7 @@ impl<H: Handler> Server<H> {
     fn admit(&self, accepted: Accepted) {
         let limits = self.options.limits.load();
         // Without memory no more than there are: for a new one, an idle one goes.
-        let (cap, reason) = match self.options.pressure.is_out() {
+        let (cap, reason) = match self.options.pressure.refuses() {
             true => (self.crowd.open().max(FEW), "memory"),
             false => (usize::MAX, "limit"),
         };
@@ -170,7 +170,8 @@ impl<H: Handler> Server<H> {
         }
         let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
         let (clock, stop) = (Clock::new(limits.idle_timeout), self.stop.child_token());
-        let guard = Open::new(&self.open, self.crowd.enter(id, &clock, &stop));
+        let counted = self.options.pressure.connected();
+        let guard = Open::new(&self.open, counted, self.crowd.enter(id, &clock, &stop));
         let connection = Connection {
             id,
             peer: accepted.peer,
@@ -215,14 +216,16 @@ impl<H: Handler> Server<H> {
 /// Counts one open connection for as long as its socket lives.
 struct Open {
     open: Gauge<i64, AtomicI64>,
+    _counted: Connected,
     _place: Place,
 }
 
 impl Open {
-    fn new(open: &Gauge<i64, AtomicI64>, place: Place) -> Open {
+    fn new(open: &Gauge<i64, AtomicI64>, counted: Connected, place: Place) -> Open {
         open.inc();
         Open {
             open: open.clone(),
+            _counted: counted,
             _place: place,
         }
     }

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::HYPER_MAX_HEADERS;
 use super::body::RequestBody;
 use super::connect::{ConnectError, Connected, Connector, Verdict, secure};
+use super::held::{Flow, Held};
 use super::upstream::Upstream;
 use crate::config::Address;
 use crate::tls::Offer;
@@ -217,12 +218,13 @@ impl Pool {
             received,
         });
         let told = self.options.on_open.as_ref().map(|tell| tell(&opened));
-        let held = self.options.metrics.response_bytes_held.clone();
+        let held = Held::responses(&self.options.metrics);
+        let flow = Arc::<Flow>::default();
         let guard = (told, OpenGauge::new(&self.options.metrics));
-        let io = TokioIo::new(Guarded::new(socket, held, guard));
+        let io = TokioIo::new(Guarded::new(socket, held, flow.clone(), guard));
         let line = match multiplexed {
             true => self.speak_http2(io, opened, &limits).await,
-            false => self.speak_http1(io, opened, &limits).await,
+            false => self.speak_http1(io, opened, flow, &limits).await,
         };
         let line = line.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
         Ok(Pooled::new(line, self, place, Some(cost)))
@@ -232,6 +234,7 @@ impl Pool {
         &self,
         io: S,
         opened: Arc<Opened>,
+        flow: Arc<Flow>,
         limits: &PoolLimits,
     ) -> hyper::Result<Line> {
         if opened.upstream.may_be_shared() {
@@ -253,6 +256,7 @@ impl Pool {
         });
         Ok(Line::Own {
             sender,
+            flow,
             opened,
             task: AbortOnDrop::new(driver.abort_handle()),
         })

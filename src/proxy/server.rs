@@ -20,6 +20,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use super::body::ResponseBody;
+use super::held::Held;
 use super::proxy_protocol::{self, Origin, Refusal};
 use super::sniff::{Rewound, Spoken, Unheard, sniff};
 use super::socket::Socket;
@@ -186,7 +187,8 @@ async fn speak<G, H>(
     H: Handler,
 {
     let limits = options.limits.load_full();
-    let io = Timed::new(rewound, clock.clone(), limits.write_timeout, guard);
+    let held = Held::requests(&options.metrics);
+    let io = Timed::new(rewound, clock.clone(), limits.write_timeout, held, guard);
     let client = Client {
         connection: Arc::new(connection),
         options,

@@ -4,7 +4,8 @@
 //! slow-head limit at once. [`HeadTimer`] is a hyper timer that tells the two apart: idle until a byte of the next
 //! head has come, then the (shorter) head limit. One tokio timer per connection serves all its waits; it is only set
 //! again when it fires too early. [`Timed`] counts the bytes read, which is how the timer sees the first byte, and
-//! fails a write that the peer does not take for too long.
+//! fails a write that the peer does not take for too long. It reads no more at
+//! once than what is held of all requests leaves room for.
 //!
 //! hyper asks for that timer each time it begins to wait for a head. What it then writes, with everything before it
 //! written, can only be its own answer to a head that it did not take: [`Timed`] sends [`refusal`]'s in its place.
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::held::{Gate, Held};
 use super::linger::Linger;
 use super::refusal;
 
@@ -34,9 +36,8 @@ pub(crate) struct Clock {
     lifted: AtomicBool,
     body_expected: AtomicBool,
     head_awaited: AtomicBool,
-    /// Whether nothing more is to be written before what was is flushed; and whether somebody waits for that.
-    unflushed: AtomicBool,
-    awaited: AtomicBool,
+    /// Of what is written to the client.
+    pub(crate) gate: Gate,
     /// Milliseconds since [`BEGINNING`] at which the wait for a request began; [`IN_USE`] while there is one.
     idle_since: AtomicU64,
     sleep: Mutex<Pin<Box<Sleep>>>,
@@ -51,8 +52,7 @@ impl Clock {
             lifted: AtomicBool::new(false),
             body_expected: AtomicBool::new(false),
             head_awaited: AtomicBool::new(false),
-            unflushed: AtomicBool::new(false),
-            awaited: AtomicBool::new(false),
+            gate: Gate::default(),
             idle_since: AtomicU64::new(IN_USE),
             sleep: Mutex::new(Box::pin(tokio::time::sleep(first))),
         });
@@ -68,29 +68,6 @@ impl Clock {
     /// Lifts the write deadline for good: the connection is a tunnel now.
     pub(crate) fn lift(&self) {
         self.lifted.store(true, Ordering::Relaxed);
-    }
-
-    /// Nothing more is to be written before what was is flushed.
-    pub(crate) fn flush_first(&self) {
-        self.unflushed.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether what was written has yet to be flushed. If so, the task of the connection is woken when it has.
-    pub(crate) fn waits_to_flush(&self) -> bool {
-        let waits = self.unflushed.load(Ordering::Relaxed);
-        if waits {
-            self.awaited.store(true, Ordering::Relaxed);
-        }
-        waits
-    }
-
-    fn flushed(&self, cx: &mut Context<'_>) {
-        if self.unflushed.load(Ordering::Relaxed) {
-            self.unflushed.store(false, Ordering::Relaxed);
-            if self.awaited.swap(false, Ordering::Relaxed) {
-                cx.waker().wake_by_ref();
-            }
-        }
     }
 
     /// Notes whether the request that begins has a body, which may be answered before it is read.
@@ -202,6 +179,8 @@ pub(crate) struct Timed<S, G> {
     write_limit: Option<Duration>,
     stalled: Option<Pin<Box<Sleep>>>,
     linger: Linger,
+    /// What is held of requests.
+    held: Held,
     /// Whether something was written and not yet flushed.
     unflushed: bool,
     /// An answer of our own, and how much of it is sent.
@@ -210,11 +189,12 @@ pub(crate) struct Timed<S, G> {
 }
 
 impl<S, G> Timed<S, G> {
-    /// Wraps `socket`; a write that makes no progress for `write_limit` fails as timed out.
+    /// Wraps `socket`; a write that makes no progress for `write_limit` fails as timed out. `held`: of requests.
     pub(crate) fn new(
         socket: S,
         clock: Arc<Clock>,
         write_limit: Option<Duration>,
+        held: Held,
         guard: G,
     ) -> Self {
         Timed {
@@ -223,6 +203,7 @@ impl<S, G> Timed<S, G> {
             write_limit,
             stalled: None,
             linger: Linger::default(),
+            held,
             unflushed: false,
             refusal: None,
             _guard: guard,
@@ -235,7 +216,7 @@ impl<S, G> Timed<S, G> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if polled.is_pending() {
-            self.clock.flush_first();
+            self.clock.gate.flush_first();
         }
         let limit = match (&polled, self.write_limit) {
             (Poll::Pending, Some(limit)) if !self.clock.lifted.load(Ordering::Relaxed) => limit,
@@ -298,7 +279,8 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+        let this = &mut *self;
+        let polled = this.held.poll_read(&mut this.socket, cx, buf);
         let read = buf.filled().len() - before;
         if read > 0 {
             self.clock.read.fetch_add(read as u64, Ordering::Relaxed);
@@ -342,10 +324,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.socket).poll_flush(cx);
         match flushed {
-            Poll::Pending => self.clock.flush_first(),
+            Poll::Pending => self.clock.gate.flush_first(),
             Poll::Ready(Ok(())) => {
                 self.unflushed = false;
-                self.clock.flushed(cx);
+                self.clock.gate.flushed(cx);
             }
             Poll::Ready(Err(_)) => {}
         }

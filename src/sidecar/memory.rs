@@ -2,13 +2,15 @@
 //!
 //! The limit is the control group's (v1 and v2), unless the config has its own. From 85 % of it on, what can be given back
 //! is: idle upstream connections, and three quarters of the span queue. From 95 % on, nothing new is taken
-//! ([`Pressure`]). Only hopspan's own memory is looked at: what the app takes of a limit they share is not for hopspan to
-//! give back.
+//! ([`Pressure`]). Counted is what is resident, what the kernel has for connections, and what requests in hand may still
+//! come to. Only hopspan's own memory is looked at: what the app takes of a limit they share is not for hopspan to give
+//! back.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -43,18 +45,24 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Looks every second or more often, and when the config changes, until `stop`.
+    /// Looks every second or more often, when the config changes and when there is no room, until `stop`.
     pub(super) async fn watch(self, stop: CancellationToken) {
         let mut generations = self.table.generations();
-        let mut level = Level::Ease;
-        let (mut group, mut asked) = (None, None::<Instant>);
+        let (mut level, mut asked) = (Level::Ease, None::<Instant>);
+        let looker = Arc::new(self.looker());
+        let looking = Arc::downgrade(&looker);
+        self.pressure.on_full(move || {
+            if let Some(looker) = looking.upgrade() {
+                looker.look();
+            }
+        });
         loop {
             if asked.is_none_or(|asked| asked.elapsed() >= GROUP) {
-                group = group_limit(Path::new(MOUNTED), &own_groups());
+                let group = group_limit(Path::new(MOUNTED), &own_groups());
+                looker.group.store(group.unwrap_or(0), Ordering::Relaxed);
                 asked = Some(Instant::now());
             }
-            let near;
-            (level, near) = self.look(level, group);
+            let near = self.act(&mut level, &looker.look());
             tokio::select! {
                 () = tokio::time::sleep(if near { SOON } else { LOOK }) => {}
                 // An error: it changes no more. The sleep of the next round is what is left then.
@@ -64,32 +72,85 @@ impl Memory {
         }
     }
 
-    /// The level, and whether the limit is near.
-    fn look(&self, before: Level, group: Option<u64>) -> (Level, bool) {
+    fn looker(&self) -> Looker {
+        Looker {
+            pressure: self.pressure.clone(),
+            table: self.table.clone(),
+            metrics: self.metrics.clone(),
+            group: AtomicU64::new(0),
+        }
+    }
+
+    /// Gives back what can be; whether the limit is near.
+    fn act(&self, before: &mut Level, seen: &Seen) -> bool {
+        let (level, limit) = (seen.level, seen.limit.unwrap_or(0));
+        if level > *before {
+            let (code, used, counted) = (Code::MemoryShort, seen.used, seen.counted);
+            tracing::warn!(code = %code, used, counted, limit, "near limits.memory: gives back what it can");
+        }
+        *before = level;
+        if level > Level::Ease {
+            self.pools.iter().for_each(|pool| pool.close_idle());
+        }
+        self.queue.tighten(level > Level::Ease);
+        seen.limit
+            .is_some_and(|limit| reaches(seen.counted, limit, NEAR))
+    }
+}
+
+/// What looks at memory.
+struct Looker {
+    pressure: Arc<Pressure>,
+    table: Arc<Table>,
+    metrics: Arc<Metrics>,
+    /// The control group's limit; 0: none.
+    group: AtomicU64,
+}
+
+/// What was seen.
+struct Seen {
+    level: Level,
+    used: u64,
+    counted: u64,
+    limit: Option<u64>,
+}
+
+impl Looker {
+    /// Sets the level, and what may be let in until the next look.
+    fn look(&self) -> Seen {
+        let group = Some(self.group.load(Ordering::Relaxed)).filter(|group| *group > 0);
         let limit = match self.table.load().limits.memory {
             MemoryLimit::Auto => group,
             MemoryLimit::Off => None,
             MemoryLimit::Bytes(bytes) => u64::try_from(bytes).ok(),
         };
         let used = resident().unwrap_or(0);
-        let level = limit.map_or(Level::Ease, |limit| after(before, used, limit));
-        let show = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let upstream = usize::try_from(self.metrics.upstream_connections_open.get()).unwrap_or(0);
+        let counted = used.saturating_add(self.pressure.beside(upstream));
+        let before = self.pressure.level();
+        let level = limit.map_or(Level::Ease, |limit| after(before, counted, limit));
+        let [(_, out, _), _] = LEVELS;
+        // Half is for those who come, half for what those who are here read.
+        let half = limit.map(|limit| (limit / 100 * out).saturating_sub(counted) / 2);
+        self.pressure.set(level, half.map_or(i64::MAX, show));
+        let share = half.map_or(0, |half| self.pressure.share(half).max(1));
+        self.metrics.content_read_bytes.set(show(share));
         self.metrics.memory_bytes.set(show(used));
         self.metrics
             .memory_limit_bytes
             .set(show(limit.unwrap_or(0)));
         self.metrics.memory_pressure.set(level as i64);
-        self.pressure.set(level);
-        if level > before {
-            let (code, limit) = (Code::MemoryShort, limit.unwrap_or(0));
-            tracing::warn!(code = %code, used, limit, "near limits.memory: gives back what it can");
+        Seen {
+            level,
+            used,
+            counted,
+            limit,
         }
-        if level > Level::Ease {
-            self.pools.iter().for_each(|pool| pool.close_idle());
-        }
-        self.queue.tighten(level > Level::Ease);
-        (level, limit.is_some_and(|limit| reaches(used, limit, NEAR)))
     }
+}
+
+fn show(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The level at so many bytes of `limit`, after one at another.

@@ -77,6 +77,10 @@ pub struct Metrics {
     pub http2_streams: Gauge,
     /// `hopspan_response_bytes_held`: read from upstreams and not yet taken by clients
     pub response_bytes_held: Gauge,
+    /// `hopspan_request_bytes_held`: read from clients and not yet taken by upstreams
+    pub request_bytes_held: Gauge,
+    /// `hopspan_content_read_bytes`: of one message at once, as `limits.memory` leaves room; 0: no limit
+    pub content_read_bytes: Gauge,
     /// `hopspan_redirected_connections_total{protocol}`: `http1`, `http2`, `tls`, `tcp`
     pub redirected: Family<ProtocolLabel, Counter>,
     /// `hopspan_upstream_connections_opened_total`
@@ -135,6 +139,8 @@ impl Metrics {
             http2_head_bytes: Gauge::default(),
             http2_streams: Gauge::default(),
             response_bytes_held: Gauge::default(),
+            request_bytes_held: Gauge::default(),
+            content_read_bytes: Gauge::default(),
             redirected: Family::default(),
             upstream_connections_opened: Counter::default(),
             upstream_connections_open: Gauge::default(),

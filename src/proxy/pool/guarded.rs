@@ -11,10 +11,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::proxy::held::read_ahead;
+use crate::proxy::held::{Flow, Held};
 use crate::telemetry::metrics::Metrics;
 
 /// `S`, then `G`: dropped in this order.
@@ -22,17 +21,19 @@ pub(crate) struct Guarded<S, G> {
     socket: S,
     /// How a write failed that seemed to succeed.
     refused: Option<io::ErrorKind>,
-    /// What is held of responses.
-    held: Gauge,
+    /// What is held of responses; and of the one that comes here.
+    held: Held,
+    flow: Arc<Flow>,
     _guard: G,
 }
 
 impl<S, G> Guarded<S, G> {
-    pub(crate) fn new(socket: S, held: Gauge, guard: G) -> Guarded<S, G> {
+    pub(crate) fn new(socket: S, held: Held, flow: Arc<Flow>, guard: G) -> Guarded<S, G> {
         Guarded {
             socket,
             refused: None,
             held,
+            flow,
             _guard: guard,
         }
     }
@@ -43,6 +44,10 @@ impl<S, G> Guarded<S, G> {
             Poll::Ready(Err(error)) if peer_left(error.kind()) => {
                 self.refused = Some(error.kind());
                 Poll::Ready(Ok(len))
+            }
+            Poll::Pending => {
+                self.flow.gate.flush_first();
+                Poll::Pending
             }
             polled => polled,
         }
@@ -67,17 +72,10 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Guarded<S, G> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let most = read_ahead(&this.held).filter(|most| *most < buf.remaining());
-        if let Some(most) = most {
-            let read = {
-                let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
-                ready!(Pin::new(&mut this.socket).poll_read(cx, &mut part))?;
-                part.filled().len()
-            };
-            buf.advance(read);
-        } else {
-            ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+        if this.held.is_scarce() {
+            ready!(this.flow.poll_taken(cx));
         }
+        ready!(this.held.poll_read(&mut this.socket, cx, buf))?;
         match this.refused {
             Some(kind) if buf.filled().len() == before => Poll::Ready(Err(kind.into())),
             _ => Poll::Ready(Ok(())),
@@ -118,7 +116,10 @@ impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Guarded<S, G> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
+        this.flow.gate.flushed(cx);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -155,7 +156,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap());
         let (socket, accepted) = tokio::join!(socket, listener.accept());
         let (mut peer, _) = accepted.unwrap();
-        let mut socket = Guarded::new(socket.unwrap(), Gauge::default(), ());
+        let mut socket = Guarded::new(socket.unwrap(), Held::default(), Arc::default(), ());
         socket.write_all(&[b'x'; 1000]).await.unwrap();
         peer.readable().await.unwrap();
         peer.write_all(answer.as_bytes()).await.unwrap();

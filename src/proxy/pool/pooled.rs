@@ -14,6 +14,7 @@ use super::shared::Stream;
 use super::{Opened, Pool};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forwarding;
+use crate::proxy::held::{Flow, Held, Sending};
 
 /// How long a finished exchange may take to leave its connection ready. Only an upstream that answered without reading
 /// the whole request needs any time at all.
@@ -25,6 +26,7 @@ pub(super) enum Line {
     Own {
         sender: SendRequest<RequestBody>,
         opened: Arc<Opened>,
+        flow: Arc<Flow>,
         task: AbortOnDrop,
     },
     /// A place on one of HTTP/2.
@@ -36,6 +38,13 @@ impl Line {
         match self {
             Line::Own { opened, .. } => opened,
             Line::Shared(stream) => &stream.0.opened,
+        }
+    }
+
+    fn flow(&self) -> Option<&Arc<Flow>> {
+        match self {
+            Line::Own { flow, .. } => Some(flow),
+            Line::Shared(_) => None,
         }
     }
 
@@ -137,6 +146,10 @@ impl Pooled {
         &mut self,
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, SendError> {
+        let held = Held::requests(&self.pool.options.metrics);
+        let flow = self.line.flow().cloned();
+        let pieces = flow.as_ref().map(|flow| flow.begin());
+        request.body_mut().is_sent(Sending { flow, held });
         let sent = match &mut self.line {
             Line::Own { sender, .. } => {
                 // Where a connection of HTTP/2 was tried before.
@@ -148,6 +161,12 @@ impl Pooled {
                 stream.0.sender.clone().try_send_request(request).await
             }
         };
+        let sent = sent.map(|mut response| {
+            if let Some(pieces) = pieces {
+                response.extensions_mut().insert(pieces);
+            }
+            response
+        });
         sent.map_err(|mut failed| {
             let request = failed.take_message().map(Box::new);
             SendError::new(request, failed.into_error(), self.is_reused())
@@ -160,17 +179,21 @@ impl Pooled {
         let Pooled {
             line, pool, place, ..
         } = self;
-        let (mut sender, opened, task) = match line {
+        let (mut sender, opened, flow, task) = match line {
             Line::Own {
                 sender,
                 opened,
+                flow,
                 task,
-            } if complete && !sender.is_closed() => (sender, opened, task),
+            } if complete && !sender.is_closed() => (sender, opened, flow, task),
             _ => return,
         };
+        // Idle, it is read for its end, whatever a client has yet to take.
+        flow.begin();
         let line = |sender| Line::Own {
             sender,
             opened,
+            flow,
             task,
         };
         // The usual case: by the time the last of a body is seen here, its connection is ready for more.

@@ -21,7 +21,7 @@ use tokio::io::AsyncWriteExt;
 use super::{Caught, Client, Handler, ServeLimits, Wire};
 use crate::proxy::HYPER_MAX_HEADERS;
 use crate::proxy::body::io_kind;
-use crate::proxy::held::Gated;
+use crate::proxy::held::{Gated, Held};
 use crate::proxy::refusal;
 use crate::proxy::timed::{Clock, HeadTimer};
 
@@ -44,7 +44,7 @@ where
     } = client;
     let service = {
         let (metrics, clock) = (options.metrics.clone(), clock.clone());
-        let held = metrics.response_bytes_held.clone();
+        let held = Held::responses(&metrics);
         service_fn(move |request: Request<Incoming>| {
             let (handler, connection) = (handler.clone(), connection.clone());
             let connect = request.method() == Method::CONNECT;
@@ -59,7 +59,8 @@ where
                 {
                     clock.lift();
                 }
-                let gated = response.map(|body| Gated::new(body, clock, held));
+                let pieces = response.extensions().get().cloned();
+                let gated = response.map(|body| Gated::new(body, clock, held, pieces));
                 Ok::<_, std::convert::Infallible>(gated)
             }
         })

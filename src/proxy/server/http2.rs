@@ -21,6 +21,7 @@ use super::heads::{self, Entered, HeadBudget};
 use super::streams::{Paced, Streams};
 use super::{Caught, Client, Handler, ServeLimits, Wire, own_answer};
 use crate::proxy::body::{ResponseBody, io_kind};
+use crate::proxy::held::Held;
 
 /// A client that is silent is asked whether it is there, and has so long to answer.
 const PING_AFTER: Duration = Duration::from_secs(30);
@@ -51,7 +52,7 @@ where
         let glitches = glitches.clone();
         let (metrics, heads) = (options.metrics.clone(), options.heads.clone());
         let (limits, options) = (limits.clone(), options.clone());
-        let held = metrics.response_bytes_held.clone();
+        let held = Held::responses(&metrics);
         service_fn(move |request: Request<Incoming>| {
             let (handler, connection) = (handler.clone(), connection.clone());
             let handling = admitted(request, &heads, &limits).map(|(request, entered)| {
@@ -69,7 +70,8 @@ where
                     Err(refused) => (refused.answer(), None),
                 };
                 unanswered.answered(response.extensions().get::<Glitch>().is_some());
-                Ok::<_, Infallible>(response.map(|body| Paced::new(body, entered, held)))
+                let pieces = response.extensions().get().cloned();
+                Ok::<_, Infallible>(response.map(|body| Paced::new(body, entered, held, pieces)))
             }
         })
     };

@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, Sleep};
 use tokio_util::task::TaskTracker;
 
 use super::heads::Entered;
 use crate::proxy::body::{BodyError, ResponseBody};
-use crate::proxy::held::hold;
+use crate::proxy::held::{Held, Pieces};
 use crate::proxy::timed::Clock;
 use crate::telemetry::metrics::{Metrics, Reason};
 
@@ -143,13 +142,19 @@ impl Reaper {
 pub(super) struct Paced {
     inner: ResponseBody,
     progress: Option<Arc<Progress>>,
-    held: Gauge,
+    held: Held,
+    pieces: Option<Arc<Pieces>>,
     _entered: Option<Entered>,
 }
 
 impl Paced {
     /// To be called on the task of the stream.
-    pub(super) fn new(inner: ResponseBody, entered: Option<Entered>, held: Gauge) -> Paced {
+    pub(super) fn new(
+        inner: ResponseBody,
+        entered: Option<Entered>,
+        held: Held,
+        pieces: Option<Arc<Pieces>>,
+    ) -> Paced {
         let progress = PROGRESS.try_with(Arc::clone).ok();
         if let Some(progress) = &progress {
             // The head goes in any case; the first data waits for a window.
@@ -161,6 +166,7 @@ impl Paced {
             inner,
             progress,
             held,
+            pieces,
             _entered: entered,
         }
     }
@@ -182,7 +188,7 @@ impl Body for Paced {
                 .frames
                 .fetch_add(u64::from(owed), Ordering::Relaxed);
         }
-        polled.map_ok(|frame| frame.map_data(|data| hold(data, &self.held)))
+        polled.map_ok(|frame| frame.map_data(|data| self.held.hold(data, self.pieces.as_ref())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -145,6 +145,16 @@ impl Metrics {
             self.response_bytes_held.clone(),
         );
         registry.register(
+            "hopspan_request_bytes_held",
+            "Bytes of requests that were read and that upstreams have not taken",
+            self.request_bytes_held.clone(),
+        );
+        registry.register(
+            "hopspan_content_read_bytes",
+            "Most bytes of one message that are read at once, as limits.memory leaves room; 0: no limit",
+            self.content_read_bytes.clone(),
+        );
+        registry.register(
             "hopspan_redirected_connections",
             "Connections of the app that were redirected here, by what they speak",
             self.redirected.clone(),

@@ -1,12 +1,19 @@
 //! What of a body is read ahead at most (`limits.body_buffer`), seen by the chunks that a body in one chunk leaves in:
-//! hopspan sends each piece on as it was read.
+//! hopspan sends each piece on as it was read. And what is held of requests that an app does not read.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
+use crate::support::journal::Journal;
 use crate::support::raw::{self, Peer};
-use crate::support::sidecar;
+use crate::support::{sidecar, within};
 
 const BODY: usize = 1 << 20;
+const HELD: &str = "hopspan_request_bytes_held";
 const HEAD: &str = "Transfer-Encoding: chunked\r\n\r\n";
 
 /// Sends a body in one chunk.
@@ -73,4 +80,54 @@ async fn a_body_is_read_ahead_by_as_much_as_is_set() {
             assert!(kept, "{set:?}: {chunk}");
         }
     }
+}
+
+/// Requests that an app does not read at first: what is held of them is bounded over all of them, counted, and arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_of_requests_that_stall_has_a_budget_and_arrives() {
+    const SIZE: usize = 8 << 20;
+    const COUNT: usize = 10;
+    let whole: Arc<Vec<u8>> = Arc::new((0..SIZE as u32 / 4).flat_map(u32::to_be_bytes).collect());
+    let (read, begun) = (CancellationToken::new(), Journal::default());
+    let (reads, begins, expected) = (read.clone(), begun.clone(), whole.clone());
+    let app = raw::server(move |mut peer| {
+        let (reads, begins, expected) = (reads.clone(), begins.clone(), expected.clone());
+        async move {
+            peer.head().await;
+            begins.push(());
+            reads.cancelled().await;
+            let same = peer.exactly(SIZE).await == *expected;
+            let status = if same { "200 OK" } else { "500 Not the same" };
+            peer.write(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))
+                .await;
+        }
+    })
+    .await;
+    let hopspan = sidecar::to(app.address).run().await;
+    let to = hopspan.inbound;
+    let mut clients = JoinSet::new();
+    for _ in 0..COUNT {
+        let whole = whole.clone();
+        clients.spawn(async move {
+            let mut peer = raw::connect(to).await;
+            let head = format!("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: {SIZE}\r\n\r\n");
+            peer.write(head).await;
+            peer.write(&whole[..]).await;
+            peer.response().await.status
+        });
+    }
+    begun.at_least(COUNT).await;
+    within("something to be held", async {
+        while hopspan.metric(HELD).await == 0.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // A buffer each above the budget at most: all were begun before it was used up.
+    let held = hopspan.metric(HELD).await;
+    assert!(held < ((8 << 20) + COUNT * (128 << 10)) as f64, "{held}");
+    read.cancel();
+    let statuses = within("the answers", clients.join_all()).await;
+    assert_eq!(statuses, [200; COUNT]);
+    hopspan.until(HELD, 0.0).await;
 }

@@ -84,6 +84,13 @@ pub(super) struct Open {
     pub(super) polls: Vec<Fd>,
 }
 
+impl Open {
+    /// Whether one of its sockets is wanted.
+    pub(super) fn has_socket(&self, wanted: impl Fn(&Inode) -> bool) -> bool {
+        self.sockets.iter().any(|(_, inode)| wanted(inode))
+    }
+}
+
 /// The sockets that accept connections for one address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Listeners {

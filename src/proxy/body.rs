@@ -62,9 +62,7 @@ impl Content {
         };
         Content::Streaming(watched.idle_limit(limit))
     }
-}
 
-impl Content {
     /// How it is sent to an upstream.
     pub(super) fn is_sent(&mut self, how: Sending) {
         if let Content::Streaming(body) = self {

@@ -9,9 +9,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -21,6 +20,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::body::{BodyError, ResponseBody};
 use super::timed::Clock;
 use crate::telemetry::Metrics;
+pub(crate) use flow::{Flow, Gate, Pieces};
+
+mod flow;
 
 /// What all responses together may hold, and all requests, before the least is read ahead.
 const BUDGET: usize = 8 * 1024 * 1024;
@@ -88,7 +90,7 @@ impl Held {
             None => bytes,
         };
         if let Some(pieces) = pieces {
-            pieces.count.fetch_add(1, Ordering::Relaxed);
+            pieces.add();
         }
         Bytes::from_owner(Piece {
             bytes,
@@ -140,108 +142,6 @@ impl Drop for Piece {
         if let Some(pieces) = &self.pieces {
             pieces.taken();
         }
-    }
-}
-
-/// Whether what was written to a socket waits for the peer; shared by the socket and the content that goes there, on one
-/// task.
-#[derive(Default)]
-pub(crate) struct Gate {
-    /// Whether nothing more is to be written before what was is flushed; and whether somebody waits for that.
-    unflushed: AtomicBool,
-    awaited: AtomicBool,
-}
-
-impl Gate {
-    /// Nothing more is to be written before what was is flushed.
-    pub(crate) fn flush_first(&self) {
-        self.unflushed.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether what was written has yet to be flushed. If so, the task of the connection is woken when it has.
-    pub(crate) fn waits_to_flush(&self) -> bool {
-        let waits = self.unflushed.load(Ordering::Relaxed);
-        if waits {
-            self.awaited.store(true, Ordering::Relaxed);
-        }
-        waits
-    }
-
-    /// All is flushed.
-    pub(crate) fn flushed(&self, cx: &mut Context<'_>) {
-        if self.unflushed.load(Ordering::Relaxed) {
-            self.unflushed.store(false, Ordering::Relaxed);
-            if self.awaited.swap(false, Ordering::Relaxed) {
-                cx.waker().wake_by_ref();
-            }
-        }
-    }
-}
-
-/// What an upstream's connection of HTTP/1 and the content on it know of each other.
-#[derive(Default)]
-pub(crate) struct Flow {
-    /// Of what is written to the upstream.
-    pub(crate) gate: Gate,
-    /// Of the response that is read, and of no other.
-    response: Mutex<Arc<Pieces>>,
-}
-
-impl Flow {
-    /// An exchange begins, or has ended: what is held of the response before is no reason to wait.
-    pub(crate) fn begin(&self) -> Arc<Pieces> {
-        let pieces = Arc::<Pieces>::default();
-        let before = std::mem::replace(&mut *self.response(), pieces.clone());
-        before.wake();
-        pieces
-    }
-
-    /// Ready when nothing of the response is held.
-    pub(crate) fn poll_taken(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // Locked until the waker is there, or `begin` could miss it.
-        let response = self.response();
-        response.poll_taken(cx)
-    }
-
-    fn response(&self) -> MutexGuard<'_, Arc<Pieces>> {
-        self.response.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The pieces of one response that are held; and who waits to read more.
-#[derive(Default)]
-pub(crate) struct Pieces {
-    count: AtomicUsize,
-    reader: Mutex<Option<Waker>>,
-}
-
-impl Pieces {
-    fn poll_taken(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.count.load(Ordering::Relaxed) > 0 {
-            *self.reader() = Some(cx.waker().clone());
-            // The last may have been taken since; if not, it finds the waker.
-            if self.count.load(Ordering::Relaxed) > 0 {
-                return Poll::Pending;
-            }
-        }
-        Poll::Ready(())
-    }
-
-    fn taken(&self) {
-        if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        let reader = self.reader().take();
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-
-    fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -359,53 +259,5 @@ mod tests {
         assert_eq!(held.bytes.get(), 0);
         let _small = held.hold(Bytes::from_static(b"small"), None);
         assert_eq!(held.bytes.get(), 0);
-    }
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl std::task::Wake for Woken {
-        fn wake(self: Arc<Woken>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn who_reads_ahead_is_woken_when_the_last_piece_is_taken() {
-        let (held, flow, woken) = (Held::default(), Flow::default(), Arc::<Woken>::default());
-        let waker = Waker::from(woken.clone());
-        let mut cx = Context::from_waker(&waker);
-        let pieces = flow.begin();
-        assert!(flow.poll_taken(&mut cx).is_ready());
-        let first = held.hold(Bytes::from(vec![b'x'; 10_000]), Some(&pieces));
-        let second = held.hold(Bytes::from(vec![b'x'; 10_000]), Some(&pieces));
-        assert!(flow.poll_taken(&mut cx).is_pending());
-        drop(first);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
-        drop(second);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        assert!(flow.poll_taken(&mut cx).is_ready());
-    }
-
-    #[test]
-    fn what_one_client_does_not_take_delays_no_other_response_on_its_connection() {
-        let (held, flow, woken) = (Held::default(), Flow::default(), Arc::<Woken>::default());
-        let waker = Waker::from(woken.clone());
-        let mut cx = Context::from_waker(&waker);
-        let stalls = held.hold(Bytes::from(vec![b'x'; 10_000]), Some(&flow.begin()));
-        assert!(flow.poll_taken(&mut cx).is_pending());
-        // It was read to its end, and the connection is idle: its end is to be seen.
-        flow.begin();
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        assert!(flow.poll_taken(&mut cx).is_ready());
-        // The next exchange.
-        let next = flow.begin();
-        assert!(flow.poll_taken(&mut cx).is_ready());
-        let piece = held.hold(Bytes::from(vec![b'y'; 10_000]), Some(&next));
-        assert!(flow.poll_taken(&mut cx).is_pending());
-        drop(stalls);
-        assert!(flow.poll_taken(&mut cx).is_pending(), "not for the other's");
-        drop(piece);
-        assert!(flow.poll_taken(&mut cx).is_ready());
     }
 }

@@ -103,8 +103,7 @@ impl<P> Family<P> {
     }
 
     fn any_listens<K: Kernel<Process = P>>(&self, kernel: &mut K, listeners: &[Inode]) -> bool {
-        let listens =
-            |open: Open| (open.sockets.iter()).any(|(_, inode)| listeners.contains(inode));
+        let listens = |open: Open| open.has_socket(|inode| listeners.contains(inode));
         self.members
             .values()
             .any(|member| kernel.open_files(&member.handle).is_ok_and(listens))
@@ -120,7 +119,7 @@ impl<P> Family<P> {
             .open(pid)
             .and_then(|(handle, _)| kernel.open_files(&handle));
         match open {
-            Ok(open) => (open.sockets.iter()).any(|(_, inode)| listeners.contains(inode)),
+            Ok(open) => open.has_socket(|inode| listeners.contains(inode)),
             Err(trouble) => {
                 self.denied |= trouble == Trouble::Denied;
                 false

@@ -135,6 +135,11 @@ impl Scene {
         }
     }
 
+    /// The same for a call whose bytes have just come.
+    fn learn_now(&mut self) -> (Vec<u16>, Vec<u16>) {
+        self.learn(self.kernel.now)
+    }
+
     /// Looks for a call whose bytes had come at `latest`: the ports that were asked about, and those that wait.
     fn learn(&mut self, latest: Nanos) -> (Vec<u16>, Vec<u16>) {
         self.kernel.now += 1_000;
@@ -165,8 +170,7 @@ fn what_waited_after_the_call_came_is_not_asked_about_for_it() {
     scene.connect([4]);
     assert_eq!(scene.learn(latest), (vec![], vec![2, 3, 4]));
     // The next call is another matter.
-    let latest = scene.kernel.now;
-    assert_eq!(scene.learn(latest), (vec![2, 3, 4], vec![3, 4]));
+    assert_eq!(scene.learn_now(), (vec![2, 3, 4], vec![3, 4]));
 }
 
 #[test]
@@ -180,15 +184,12 @@ fn what_began_after_one_was_in_the_queue_waits_behind_it() {
     ] {
         let mut scene = Scene::new(listeners, backlog);
         scene.connect([1]);
-        let latest = scene.kernel.now;
-        scene.learn(latest);
+        scene.learn_now();
         scene.kernel.now += 1_000;
         scene.connect([2, 3]);
-        let latest = scene.kernel.now;
         let all = vec![1, 2, 3];
-        assert_eq!(scene.learn(latest), (all.clone(), all.clone()), "once");
-        let latest = scene.kernel.now;
-        assert_eq!(scene.learn(latest), (asked, all), "{listeners}, {backlog}");
+        assert_eq!(scene.learn_now(), (all.clone(), all.clone()), "once");
+        assert_eq!(scene.learn_now(), (asked, all), "{listeners}, {backlog}");
         rows += 1;
     }
     assert_eq!(rows, 3);
@@ -204,11 +205,9 @@ fn what_was_seen_there_late_was_in_the_queue_soon_where_that_was_not_full() {
         scene.connect([2]);
         scene.kernel.now += QUEUED;
         scene.connect([3, 4]);
-        let latest = scene.kernel.now;
         let all = vec![1, 2, 3, 4];
-        assert_eq!(scene.learn(latest), (all.clone(), all.clone()), "once");
-        let latest = scene.kernel.now;
-        assert_eq!(scene.learn(latest), (asked, all), "{backlog}");
+        assert_eq!(scene.learn_now(), (all.clone(), all.clone()), "once");
+        assert_eq!(scene.learn_now(), (asked, all), "{backlog}");
         rows += 1;
     }
     assert_eq!(rows, 2);
@@ -234,8 +233,7 @@ fn a_connection_that_is_over_is_known_for_a_while() {
     assert_eq!(scene.inbound.over(2), None);
     for _ in 0..3 {
         scene.kernel.now += 2 * RETAIN.as_nanos() as Nanos;
-        let now = scene.kernel.now;
-        scene.learn(now);
+        scene.learn_now();
     }
     assert_eq!(scene.inbound.over(1), None);
     assert_eq!(

@@ -46,11 +46,7 @@ fn family(live: &mut Live, listening: &HashSet<Inode>) -> Vec<Pid> {
             continue;
         };
         let open = live.open_files(&handle).unwrap_or_default();
-        if open
-            .sockets
-            .iter()
-            .any(|(_, inode)| listening.contains(inode))
-        {
+        if open.has_socket(|inode| listening.contains(inode)) {
             found.push(pid);
             more.extend(live.children(&handle).unwrap_or_default());
         }

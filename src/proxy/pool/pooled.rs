@@ -148,7 +148,7 @@ impl Pooled {
     ) -> Result<Response<Incoming>, SendError> {
         let held = Held::requests(&self.pool.options.metrics);
         let flow = self.line.flow().cloned();
-        let pieces = flow.as_ref().map(|flow| flow.begin());
+        let pieces = flow.as_ref().map(|flow| flow.pieces());
         request.body_mut().is_sent(Sending { flow, held });
         let sent = match &mut self.line {
             Line::Own { sender, .. } => {
@@ -189,7 +189,7 @@ impl Pooled {
             _ => return,
         };
         // Idle, it is read for its end, whatever a client has yet to take.
-        flow.begin();
+        flow.ended();
         let line = |sender| Line::Own {
             sender,
             opened,

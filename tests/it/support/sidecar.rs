@@ -141,12 +141,7 @@ impl Sidecar {
 
     /// Waits until the sum of all series of this name is `least`, or more: counters that go on may pass it unseen.
     pub(crate) async fn at_least(&self, name: &str, least: f64) {
-        let reached = async {
-            while self.metric(name).await < least {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        within(&format!("{name} to be {least}"), reached).await;
+        reached(self.status, name, least, |sum| sum >= least).await;
     }
 
     /// Waits until the sum of all series of this name is `value`.
@@ -163,8 +158,12 @@ async fn metrics(status: SocketAddr) -> String {
 
 /// Waits until the sum of all series of this name is `value`, at a sidecar's status listener.
 pub(crate) async fn until(status: SocketAddr, name: &str, value: f64) {
+    reached(status, name, value, |sum| (sum - value).abs() <= 0.1).await;
+}
+
+async fn reached(status: SocketAddr, name: &str, value: f64, there: impl Fn(f64) -> bool) {
     let reached = async {
-        while (sum(&metrics(status).await, name) - value).abs() > 0.1 {
+        while !there(sum(&metrics(status).await, name)) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };

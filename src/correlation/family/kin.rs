@@ -2,7 +2,7 @@
 //!
 //! That is among its children and, since a process whose parent ends is given to an ancestor that reaps (at last to
 //! process 1), among its ancestors' children; and below these. Listing them is saved where no process was started
-//! since the last time.
+//! since the last time, and none of those in the list can be an heir or have had one below it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -50,16 +50,20 @@ impl<P> Default for Registry<P> {
 }
 
 impl<P> Family<P> {
-    /// The kin of a member, as of now.
+    /// The kin of a member, as of now as far as those matter that are `suspect`, or below one that is.
     pub(in crate::correlation) fn kin<K: Kernel<Process = P>>(
         &mut self,
         kernel: &mut K,
         id: ProcessId,
+        suspect: impl Fn(ProcessId) -> bool,
     ) -> Result<Kin, Trouble> {
         let newest = kernel.newest();
         let listed = self.registry.lists.get(&id);
         if let Some((_, kin)) = listed.filter(|(as_of, _)| Some(*as_of) == newest) {
-            return Ok(kin.clone());
+            // Who was below a suspect is elsewhere by now, if one in between has ended.
+            if !kin.near.iter().any(|one| suspect(*one)) {
+                return Ok(kin.clone());
+            }
         }
         let kin = self.list_kin(kernel, id)?;
         let now = kernel.now();

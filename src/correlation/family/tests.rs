@@ -11,6 +11,8 @@ struct Processes {
     /// Number, parent, start.
     all: Vec<(Pid, Pid, Nanos)>,
     open: Rc<Cell<usize>>,
+    now: Nanos,
+    newest: Option<Pid>,
 }
 
 /// An open process.
@@ -38,13 +40,13 @@ impl Kernel for Processes {
     type Process = Handle;
 
     fn now(&mut self) -> Nanos {
-        1
+        self.now
     }
     fn room(&self) -> usize {
         2
     }
     fn newest(&mut self) -> Option<Pid> {
-        None
+        self.newest
     }
     fn own(&mut self) -> Pid {
         99
@@ -120,10 +122,12 @@ fn kin_beyond_the_room_are_opened_again_and_not_taken_for_gone() {
     let mut kernel = Processes {
         all: all.collect(),
         open: open.clone(),
+        now: 1,
+        newest: None,
     };
     let mut family = Family::default();
     let caller = family.identify(&mut kernel, 10).unwrap();
-    let kin = family.kin(&mut kernel, caller).unwrap();
+    let kin = family.kin(&mut kernel, caller, |_| false).unwrap();
     let near: Vec<Pid> = kin.near.iter().map(|one| one.pid).collect();
     assert_eq!(near, [11, 12, 13, 14, 15, 16]);
     for one in &kin.near {
@@ -141,4 +145,30 @@ fn kin_beyond_the_room_are_opened_again_and_not_taken_for_gone() {
         .map(|one| one.pid)
         .collect();
     assert_eq!(gone, [12, 13]);
+}
+
+/// A grandchild is given to another when its parent ends, and no process is started by that.
+#[test]
+fn kin_that_were_below_a_suspect_are_found_where_they_are_now() {
+    // 10 is the caller, 11 its child, 12 its grandchild.
+    let mut kernel = Processes {
+        all: vec![(1, 0, 0), (10, 1, 0), (11, 10, 100), (12, 11, 100)],
+        open: Rc::default(),
+        now: 1,
+        newest: Some(12),
+    };
+    let mut family = Family::default();
+    let caller = family.identify(&mut kernel, 10).unwrap();
+    let mut near = |kernel: &mut Processes, suspect: bool| -> Vec<Pid> {
+        let kin = family.kin(kernel, caller, |_| suspect).unwrap();
+        kin.near.iter().map(|one| one.pid).collect()
+    };
+    for _ in 0..3 {
+        kernel.now += Duration::from_secs(1).as_nanos() as Nanos;
+        assert_eq!(near(&mut kernel, false), [11]);
+    }
+    kernel.all.retain(|process| process.0 != 11);
+    kernel.all.iter_mut().find(|p| p.0 == 12).unwrap().1 = 1;
+    assert_eq!(near(&mut kernel, false), [11], "the list is kept");
+    assert_eq!(near(&mut kernel, true), [12]);
 }

@@ -23,21 +23,20 @@ impl<K: Kernel> Serial<K> {
         caller: &Caller,
         held: &Held<'_>,
     ) -> Result<(), Unlinked> {
-        let kin = self.family.kin(kernel, caller.id).map_err(unreadable)?;
         let known = self.callers.get(&caller.socket.cookie);
         let cleared = known.map(|known| &*known.cleared).unwrap_or_default();
-        let (mut of_call, mut of_either) = (Vec::new(), Vec::new());
-        for one in kin.near {
-            let young = !existed(one, call.made) && !cleared.contains(&one);
-            if young || !existed(one, held.accepted.since) {
-                of_either.push(one);
-            }
-            if young {
-                of_call.push(one);
-            }
-        }
+        let of_call = |one: ProcessId| !existed(one, call.made) && !cleared.contains(&one);
+        let of_either = |one: ProcessId| of_call(one) || !existed(one, held.accepted.since);
+        let kin = self.family.kin(kernel, caller.id, of_either);
+        let mut suspects = kin.map_err(unreadable)?.near;
+        suspects.retain(|one| of_either(*one));
+        let of_call: Vec<_> = suspects
+            .iter()
+            .copied()
+            .filter(|one| of_call(*one))
+            .collect();
         let inodes = [caller.socket.inode, held.accepted.inode];
-        let heirs = self.any_holds(kernel, caller.id, &of_either, &inodes)?;
+        let heirs = self.any_holds(kernel, caller.id, &suspects, &inodes)?;
         if heirs
             && self
                 .require(Rule::NoHeirs, false, Unlinked::SharedSocket)
@@ -73,7 +72,9 @@ impl<K: Kernel> Serial<K> {
         inode: Inode,
         made: Nanos,
     ) -> Result<Option<Known>, Unlinked> {
-        let Kin { ancestors, near } = self.family.kin(kernel, id).map_err(unreadable)?;
+        let young = |one: ProcessId| !existed(one, made);
+        let kin = self.family.kin(kernel, id, young);
+        let Kin { ancestors, near } = kin.map_err(unreadable)?;
         for ancestor in ancestors {
             match self.family.sockets(kernel, ancestor) {
                 Ok(sockets) if sockets.iter().all(|(_, held)| *held != inode) => {}
@@ -83,10 +84,7 @@ impl<K: Kernel> Serial<K> {
                 break; // it made the socket, or never had it; and so did those above it
             }
         }
-        let young: Vec<ProcessId> = near
-            .into_iter()
-            .filter(|one| !existed(*one, made))
-            .collect();
+        let young: Vec<ProcessId> = near.into_iter().filter(|one| young(*one)).collect();
         if self.any_holds(kernel, id, &young, &[inode])? {
             return Ok(None);
         }

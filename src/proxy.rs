@@ -24,6 +24,8 @@ pub mod upstream;
 
 mod crowd;
 mod detect;
+mod frames;
+mod growing;
 mod held;
 mod holder;
 mod linger;

@@ -133,7 +133,7 @@ mod tests {
         let crowd = Arc::new(Crowd::default());
         let now = Instant::now() + Duration::from_secs(60);
         let enter = |(id, idle): (usize, &Option<u64>)| {
-            let (clock, leave) = (Clock::new(IDLE), CancellationToken::new());
+            let (clock, leave) = (Clock::new(IDLE, &Arc::default()), CancellationToken::new());
             match idle {
                 Some(seconds) => clock.idles_from(now - Duration::from_secs(*seconds)),
                 None => clock.request_begins(false),

@@ -169,8 +169,9 @@ impl<H: Handler> Server<H> {
             return;
         }
         let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
-        let (clock, stop) = (Clock::new(limits.idle_timeout), self.stop.child_token());
-        let counted = self.options.pressure.connected();
+        let pressure = &self.options.pressure;
+        let clock = Clock::new(limits.idle_timeout, pressure);
+        let (counted, stop) = (pressure.connected(), self.stop.child_token());
         let guard = Open::new(&self.open, counted, self.crowd.enter(id, &clock, &stop));
         let connection = Connection {
             id,

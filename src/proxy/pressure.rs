@@ -19,6 +19,8 @@ const CONNECTION: i64 = 16 * 1024;
 const GROWTH: usize = 32 * 1024;
 /// What the kernel takes for a connection, and charges to the control group.
 const SOCKET: usize = 3 * 1024;
+/// What heads that are not whole may take beyond what their connections were charged, when memory is out.
+const FEW_HEADS: usize = FEW * 64 * 1024;
 
 /// How short memory is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +42,9 @@ pub struct Pressure {
     /// Those let in before, tunnels aside.
     requests: AtomicUsize,
     connections: AtomicUsize,
+    /// Bytes of large heads that are not whole; and the most.
+    heads: AtomicUsize,
+    heads_most: AtomicUsize,
     /// Bytes that may be charged before memory is looked at.
     room: AtomicI64,
     look: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -53,6 +58,8 @@ impl Default for Pressure {
             late: AtomicUsize::default(),
             requests: AtomicUsize::default(),
             connections: AtomicUsize::default(),
+            heads: AtomicUsize::default(),
+            heads_most: AtomicUsize::new(usize::MAX),
             room: AtomicI64::new(i64::MAX),
             look: OnceLock::new(),
         }
@@ -64,6 +71,16 @@ impl Pressure {
     pub fn set(&self, level: Level, room: i64) {
         self.room.store(room, Ordering::Relaxed);
         self.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Sets how many bytes the heads that are not whole may take beyond what their connections were charged.
+    pub fn heads_up_to(&self, bytes: usize) {
+        self.heads_most.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many those are.
+    pub fn heads(&self) -> usize {
+        self.heads.load(Ordering::Relaxed)
     }
 
     /// What looks at memory and sets the level, to be called by whoever finds no room; takes some ten microseconds.
@@ -117,6 +134,23 @@ impl Pressure {
             late,
         };
         (!late || before < FEW).then_some(admitted)
+    }
+
+    /// A head takes so many bytes more; whether there is room for them. To be given back by [`Pressure::shrinks`] in any
+    /// case.
+    pub(crate) fn grows(&self, bytes: usize) -> bool {
+        self.charge(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let before = self.heads.fetch_add(bytes, Ordering::Relaxed);
+        let most = match self.level() {
+            Level::Out => FEW_HEADS,
+            Level::Ease | Level::Tight => self.heads_most.load(Ordering::Relaxed),
+        };
+        before.saturating_add(bytes) <= most
+    }
+
+    /// A head takes so many bytes less.
+    pub(crate) fn shrinks(&self, bytes: usize) {
+        self.heads.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn charge(&self, bytes: i64) {

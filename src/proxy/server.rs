@@ -147,7 +147,7 @@ pub(crate) async fn serve_connection<G, H>(
         Err(Unheard::Silent) => return,
         Err(Unheard::Slow) => return options.count("slow_head"),
     };
-    let rewound = Rewound::new(ahead, socket);
+    let rewound = Rewound::new(ahead, socket).counting(&clock);
     // Boxed: most connections should not have the room of a handshake.
     let (spoken, rewound) = match (spoken, options.tls.load_full()) {
         (Spoken::Tls, Some(tls)) => {
@@ -156,6 +156,7 @@ pub(crate) async fn serve_connection<G, H>(
                 return;
             };
             connection.tls = Some(Box::new(session));
+            clock.growing.settle();
             (spoken, stream)
         }
         (_, Some(tls)) if !tls.plaintext => {
@@ -188,7 +189,10 @@ async fn speak<G, H>(
 {
     let limits = options.limits.load_full();
     let held = Held::requests(&options.metrics);
-    let io = Timed::new(rewound, clock.clone(), limits.write_timeout, held, guard);
+    let mut io = Timed::new(rewound, clock.clone(), limits.write_timeout, held, guard);
+    if spoken == Spoken::Http2 && options.http2 {
+        io = io.framed(limits.http2_head_bytes);
+    }
     let client = Client {
         connection: Arc::new(connection),
         options,

@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -108,6 +109,8 @@ pub(crate) struct Rewound<S> {
     ahead: Vec<u8>,
     given: usize,
     socket: S,
+    /// Where what is read is counted until it is a request.
+    clock: Option<Arc<Clock>>,
 }
 
 impl<S> Rewound<S> {
@@ -116,6 +119,20 @@ impl<S> Rewound<S> {
             ahead,
             given: 0,
             socket,
+            clock: None,
+        }
+    }
+
+    /// Counts what is read until it is a request.
+    pub(crate) fn counting(mut self, clock: &Arc<Clock>) -> Rewound<S> {
+        self.clock = Some(clock.clone());
+        self
+    }
+
+    fn counted(&self, read: usize) -> io::Result<()> {
+        match &self.clock {
+            Some(clock) => clock.reads(read),
+            None => Ok(()),
         }
     }
 
@@ -131,7 +148,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
-            return Pin::new(&mut self.socket).poll_read(cx, buf);
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+            return Poll::Ready(self.counted(buf.filled().len() - before));
         }
         let this = &mut *self;
         let left = this.ahead.get(this.given..).unwrap_or_default();
@@ -141,7 +160,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
         if this.given >= this.ahead.len() {
             this.ahead = Vec::new();
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(this.counted(count))
     }
 }
 

@@ -21,8 +21,11 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::frames::Frames;
+use super::growing::{self, Growing};
 use super::held::{Gate, Held};
 use super::linger::Linger;
+use super::pressure::Pressure;
 use super::refusal;
 
 /// What idle times are counted from.
@@ -36,6 +39,8 @@ pub(crate) struct Clock {
     lifted: AtomicBool,
     body_expected: AtomicBool,
     head_awaited: AtomicBool,
+    /// What was read of what is no request yet.
+    pub(crate) growing: Growing,
     /// Of what is written to the client.
     pub(crate) gate: Gate,
     /// Milliseconds since [`BEGINNING`] at which the wait for a request began; [`IN_USE`] while there is one.
@@ -45,13 +50,14 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// A clock whose timer first looks after `first`.
-    pub(crate) fn new(first: Duration) -> Arc<Clock> {
+    pub(crate) fn new(first: Duration, pressure: &Arc<Pressure>) -> Arc<Clock> {
         let clock = Arc::new(Clock {
             read: AtomicU64::new(0),
             head_late: AtomicBool::new(false),
             lifted: AtomicBool::new(false),
             body_expected: AtomicBool::new(false),
             head_awaited: AtomicBool::new(false),
+            growing: Growing::new(pressure),
             gate: Gate::default(),
             idle_since: AtomicU64::new(IN_USE),
             sleep: Mutex::new(Box::pin(tokio::time::sleep(first))),
@@ -75,6 +81,7 @@ impl Clock {
         self.body_expected.store(with_body, Ordering::Relaxed);
         self.head_awaited.store(false, Ordering::Relaxed);
         self.idle_since.store(IN_USE, Ordering::Relaxed);
+        self.growing.settle();
     }
 
     /// Notes that no request is in hand since then.
@@ -82,6 +89,14 @@ impl Clock {
         let since = since.saturating_duration_since(*BEGINNING);
         let since = u64::try_from(since.as_millis()).unwrap_or(0);
         self.idle_since.store(since, Ordering::Relaxed);
+    }
+
+    /// Counts what was read where it is no request yet; an error where there is no room for it.
+    pub(crate) fn reads(&self, bytes: usize) -> io::Result<()> {
+        match self.idle_since.load(Ordering::Relaxed) {
+            IN_USE => Ok(()),
+            _ => self.growing.by(bytes),
+        }
     }
 
     /// Since when there is no request in hand; `None` while there is one.
@@ -172,6 +187,9 @@ impl Future for HeadWait {
     }
 }
 
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 section 6.8): no stream is in hand, none was taken.
+const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb];
+
 /// A socket that counts what it reads and does not wait for ever to write. `G` is dropped after the socket closed.
 pub(crate) struct Timed<S, G> {
     socket: S,
@@ -181,6 +199,8 @@ pub(crate) struct Timed<S, G> {
     linger: Linger,
     /// What is held of requests.
     held: Held,
+    /// Of HTTP/2.
+    frames: Option<Box<Frames>>,
     /// Whether something was written and not yet flushed.
     unflushed: bool,
     /// An answer of our own, and how much of it is sent.
@@ -204,10 +224,18 @@ impl<S, G> Timed<S, G> {
             stalled: None,
             linger: Linger::default(),
             held,
+            frames: None,
             unflushed: false,
             refusal: None,
             _guard: guard,
         }
+    }
+
+    /// HTTP/2 is spoken, with heads of so many bytes at most.
+    pub(crate) fn framed(mut self, head: usize) -> Self {
+        self.clock.growing.is_told();
+        self.frames = Some(Box::new(Frames::new(head)));
+        self
     }
 
     fn written(
@@ -272,7 +300,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> Timed<S, G> {
     }
 }
 
-impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> Timed<S, G> {
+    /// Looks at what was read of HTTP/2; an error where there is no room for what is not whole.
+    fn hear(&mut self, read: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(frames) = &mut self.frames else {
+            return Ok(());
+        };
+        frames.read(read);
+        let idle = self.clock.idle_since().is_some();
+        let growing = &self.clock.growing;
+        if growing.holds(frames.takes(), frames.is_open(), idle) {
+            return Ok(());
+        }
+        if idle && !self.unflushed {
+            // As far as the socket takes it at once: who is refused is not waited for.
+            let _ = Pin::new(&mut self.socket).poll_write(cx, &CALM);
+            let _ = Pin::new(&mut self.socket).poll_flush(cx);
+        }
+        Err(growing::no_room())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -280,12 +329,13 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let this = &mut *self;
-        let polled = this.held.poll_read(&mut this.socket, cx, buf);
-        let read = buf.filled().len() - before;
-        if read > 0 {
-            self.clock.read.fetch_add(read as u64, Ordering::Relaxed);
+        ready!(this.held.poll_read(&mut this.socket, cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        if !read.is_empty() {
+            let count = read.len() as u64;
+            this.clock.read.fetch_add(count, Ordering::Relaxed);
         }
-        polled
+        Poll::Ready(this.hear(read, cx))
     }
 }
 

@@ -29,6 +29,8 @@ const SOON: Duration = Duration::from_millis(50);
 const NEAR: u64 = 60;
 /// Between two looks at the control group: its limit seldom changes.
 const GROUP: Duration = Duration::from_secs(30);
+/// Large heads that are not whole may take this part of the limit: who has no such head is served.
+const HEADS: u64 = 8;
 /// Where control groups are.
 const MOUNTED: &str = "/sys/fs/cgroup";
 
@@ -133,6 +135,8 @@ impl Looker {
         // Half is for those who come, half for what those who are here read.
         let half = limit.map(|limit| (limit / 100 * out).saturating_sub(counted) / 2);
         self.pressure.set(level, half.map_or(i64::MAX, show));
+        let heads = limit.and_then(|limit| usize::try_from(limit / HEADS).ok());
+        self.pressure.heads_up_to(heads.unwrap_or(usize::MAX));
         let share = half.map_or(0, |half| self.pressure.share(half).max(1));
         self.metrics.content_read_bytes.set(show(share));
         self.metrics.memory_bytes.set(show(used));

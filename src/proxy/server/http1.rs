@@ -1,6 +1,6 @@
 //! HTTP/1.x with a client, by hyper.
 //!
-//! A slow head is answered 408 while an idle connection may wait far longer; a stop lets the exchange in flight finish
+//! A slow head is answered 408 while an idle connection may wait far longer, a large one that finds no memory 503; a stop lets the exchange in flight finish
 //! with `connection: close`.
 //!
 //! `half_close` is off, knowingly (as in Nginx): a client that shuts its write side counts as gone, which is how the
@@ -25,7 +25,7 @@ use crate::proxy::held::{Gated, Held};
 use crate::proxy::refusal;
 use crate::proxy::timed::{Clock, HeadTimer};
 
-/// How long a 408 may take to be sent.
+/// How long a 408 or a 503 may take to be sent.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Serves a connection until it closes, a stop (gracefully) or a cut (at once).
@@ -84,17 +84,29 @@ where
         options.count(reason);
     }
     tracing::debug!(error = %error, "client connection ended");
-    if error.is_timeout() && clock.head_was_late() {
+    let status = match () {
         // hyper hangs up without a word here (RFC 9110 section 15.5.9 has one).
-        if let Some(parts) = served.into_parts() {
-            let mut io = parts.io.into_inner();
-            let said = async {
-                io.write_all(&refusal::answer(408)).await?;
-                io.shutdown().await
-            };
-            let _ = tokio::time::timeout(LAST_WORD, said).await;
-        }
+        () if error.is_timeout() && clock.head_was_late() => 408,
+        () if no_room(&error, &clock) => 503,
+        () => return,
+    };
+    if let Some(parts) = served.into_parts() {
+        // Not to be held meanwhile.
+        drop(parts.read_buf);
+        // What the client still sends is read, or the answer would be lost with a RST.
+        clock.request_begins(true);
+        let mut io = parts.io.into_inner();
+        let said = async {
+            io.write_all(&refusal::answer(status)).await?;
+            io.shutdown().await
+        };
+        let _ = tokio::time::timeout(LAST_WORD, said).await;
     }
+}
+
+/// Whether it is about a head that found no memory.
+fn no_room(error: &hyper::Error, clock: &Clock) -> bool {
+    io_kind(error) == Some(io::ErrorKind::OutOfMemory) && clock.idle_since().is_some()
 }
 
 fn builder(limits: &ServeLimits, clock: &Arc<Clock>, preserve_case: bool) -> http1::Builder {
@@ -130,6 +142,8 @@ fn protocol_error(error: &hyper::Error, clock: &Clock) -> Option<&'static str> {
         Some("malformed")
     } else if error.is_timeout() {
         clock.head_was_late().then_some("slow_head")
+    } else if no_room(error, clock) {
+        Some("memory")
     } else if io_kind(error) == Some(io::ErrorKind::TimedOut) {
         // A response that the client does not take.
         Some("stalled_client")

@@ -216,6 +216,7 @@ fn protocol_error(error: &hyper::Error) -> Option<&'static str> {
     }
     match io_kind(error) {
         Some(std::io::ErrorKind::TimedOut) => Some("stalled_client"),
+        Some(std::io::ErrorKind::OutOfMemory) => Some("memory"),
         _ => None,
     }
 }

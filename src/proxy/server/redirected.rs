@@ -89,7 +89,7 @@ pub(super) async fn serve<G, H>(
             return drop(guard);
         }
     };
-    let rewound = Rewound::new(ahead, socket);
+    let rewound = Rewound::new(ahead, socket).counting(&clock);
     speak(
         spoken, rewound, guard, clock, connection, options, handler, stop,
     )

@@ -3,6 +3,7 @@
 //! What a client without ALPN (RFC 7301) speaks is HTTP/1.1. No early data, no server push, one certificate whatever
 //! name was asked for.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,7 +72,10 @@ pub(super) async fn accept(
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(error = %error, "no TLS with a client");
-            options.count("tls_handshake");
+            options.count(match error.kind() {
+                ErrorKind::OutOfMemory => "memory",
+                _ => "tls_handshake",
+            });
             return None;
         }
         Err(_) => {

@@ -35,7 +35,7 @@ async fn a_preface_in_single_bytes_is_one_and_is_given_back_whole() {
         }
         client.write_all(b"rest").await.unwrap();
     });
-    let clock = Clock::new(IDLE);
+    let clock = Clock::new(IDLE, &Arc::default());
     let (spoken, ahead) = sniff(&mut server, Vec::new(), &clock, IDLE, HEAD)
         .await
         .unwrap();
@@ -57,7 +57,10 @@ async fn each_wait_has_its_deadline() {
     for (bytes, limit) in rows {
         let (mut client, mut server) = duplex(64);
         client.write_all(bytes).await.unwrap();
-        let (clock, started) = (Clock::new(IDLE), tokio::time::Instant::now());
+        let (clock, started) = (
+            Clock::new(IDLE, &Arc::default()),
+            tokio::time::Instant::now(),
+        );
         let heard = sniff(&mut server, Vec::new(), &clock, IDLE, HEAD).await;
         assert_eq!(
             matches!(heard, Err(Unheard::Slow)),
@@ -72,11 +75,25 @@ async fn each_wait_has_its_deadline() {
 async fn a_client_that_leaves_is_silent_and_half_a_preface_is_http_1() {
     let (client, mut server) = duplex(64);
     drop(client);
-    let heard = sniff(&mut server, Vec::new(), &Clock::new(IDLE), IDLE, HEAD).await;
+    let heard = sniff(
+        &mut server,
+        Vec::new(),
+        &Clock::new(IDLE, &Arc::default()),
+        IDLE,
+        HEAD,
+    )
+    .await;
     assert!(matches!(heard, Err(Unheard::Silent)));
     let (mut client, mut server) = duplex(64);
     client.write_all(b"PRI").await.unwrap();
     drop(client);
-    let heard = sniff(&mut server, Vec::new(), &Clock::new(IDLE), IDLE, HEAD).await;
+    let heard = sniff(
+        &mut server,
+        Vec::new(),
+        &Clock::new(IDLE, &Arc::default()),
+        IDLE,
+        HEAD,
+    )
+    .await;
     assert!(matches!(heard, Ok((Spoken::Http1, ahead)) if ahead == b"PRI"));
 }

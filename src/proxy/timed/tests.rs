@@ -4,7 +4,7 @@ use super::*;
 use hyper::rt::Timer;
 
 fn timer() -> (Arc<Clock>, HeadTimer) {
-    let clock = Clock::new(Duration::from_secs(75));
+    let clock = Clock::new(Duration::from_secs(75), &Arc::default());
     (
         clock.clone(),
         HeadTimer::new(clock, Duration::from_secs(75), Duration::from_secs(10)),

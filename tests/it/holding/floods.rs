@@ -19,6 +19,8 @@ use crate::support::h2::{self, frame};
 use crate::support::sidecar::{self, sum};
 use crate::support::{binary, client, within};
 
+mod heads;
+
 const MIB: usize = 1024;
 static CHUNK: [u8; 65536] = [b'x'; 65536];
 
@@ -161,40 +163,8 @@ async fn flood(row: &Row) {
         .any(|_| async { app::reply(200).text("ok") })
         .run()
         .await;
-    let config = sidecar::to(app.address)
-        .set("correlation.thread", json!(false))
-        .set("correlation.serial", json!(false));
-    let group = (long(0, 1) == 1)
-        .then(|| Group::new(128 * MIB * 1024))
-        .flatten();
-    let first = match &group {
-        Some(_) => config.clone(),
-        None => config.clone().set("limits.memory", json!("off")),
-    };
-    let (folder, command) = binary::wrapping_command(&first, &[], &[]);
-    let command = match &group {
-        Some(group) => group.around(&command),
-        None => command,
-    };
-    let hopspan = binary::serving(folder, command).await;
-    let (pid, to) = (hopspan.process.pid(), hopspan.inbound);
-    for _ in 0..20 {
-        client::get(to, "/").send().await;
-    }
-    let before = cost::memory(pid, "VmHWM");
-    let limit = match &group {
-        Some(_) => 128 * MIB,
-        None => {
-            let limit = before + 24 * MIB;
-            let text = config
-                .clone()
-                .set("limits.memory", json!(format!("{limit}KiB")));
-            std::fs::write(&hopspan.file, text.text()).unwrap();
-            let reload = client::request("POST", hopspan.admin, "/reload");
-            assert_eq!(reload.send().await.status, 200);
-            limit
-        }
-    };
+    let limited = Limited::new(sidecar::to(app.address)).await;
+    let (to, status) = (limited.hopspan.inbound, limited.hopspan.status);
     let count = row.count[long(0, 1)] / row.each;
     let open = row.open;
     let held = tokio::task::spawn_blocking(move || {
@@ -205,43 +175,108 @@ async fn flood(row: &Row) {
     within("the rest to be told", async {
         while row.too_many && told == 0.0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            told = refused(hopspan.status).await;
+            told = refused(status).await;
         }
     })
     .await;
     // A long run sees what it comes to.
     tokio::time::sleep(Duration::from_secs(long(0, 5) as u64)).await;
-    let (most, told) = (cost::memory(pid, "VmHWM"), refused(hopspan.status).await);
-    let killed = group.as_ref().map(|group| group.read("memory.oom_control"));
-    println!(
-        "{:30} {} of {count}: {before} to {most} KiB of {limit}, {told:.0} told; {}",
-        row.name,
-        held.len(),
-        killed.as_deref().unwrap_or("no group").replace('\n', " "),
-    );
-    assert!(most < limit, "{}: {most} of {limit} KiB", row.name);
-    assert!(killed.is_none_or(|text| text.contains("oom_kill 0")));
+    limited
+        .assert_held(row.name, &format!("{} of {count}", held.len()))
+        .await;
     drop(held);
     leaving.cancel();
-    within("an answer afterwards", async {
-        loop {
-            let asked = client::get(to, "/");
-            let mut peer = asked.connect().await.unwrap();
-            peer.try_write("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
-            let answer = asked.try_answer(&mut peer).await;
-            if answer.is_some_and(|answer| answer.status == 200) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    limited.answers_again().await;
 }
 
-/// Connections and requests that were told that there is no memory.
+/// A hopspan of its own that may take so much: what the control group has, or some more than it has at rest.
+struct Limited {
+    hopspan: binary::Serving,
+    group: Option<Group>,
+    before: usize,
+    limit: usize,
+}
+
+impl Limited {
+    async fn new(config: sidecar::Builder) -> Limited {
+        let config = config
+            .set("correlation.thread", json!(false))
+            .set("correlation.serial", json!(false));
+        let group = (long(0, 1) == 1)
+            .then(|| Group::new(128 * MIB * 1024))
+            .flatten();
+        let first = match &group {
+            Some(_) => config.clone(),
+            None => config.clone().set("limits.memory", json!("off")),
+        };
+        let (folder, command) = binary::wrapping_command(&first, &[], &[]);
+        let command = match &group {
+            Some(group) => group.around(&command),
+            None => command,
+        };
+        let hopspan = binary::serving(folder, command).await;
+        for _ in 0..20 {
+            client::get(hopspan.inbound, "/").send().await;
+        }
+        let before = cost::memory(hopspan.process.pid(), "VmHWM");
+        let limit = match &group {
+            Some(_) => 128 * MIB,
+            None => {
+                let limit = before + 24 * MIB;
+                let text = config.set("limits.memory", json!(format!("{limit}KiB")));
+                std::fs::write(&hopspan.file, text.text()).unwrap();
+                let reload = client::request("POST", hopspan.admin, "/reload");
+                assert_eq!(reload.send().await.status, 200);
+                limit
+            }
+        };
+        Limited {
+            hopspan,
+            group,
+            before,
+            limit,
+        }
+    }
+
+    /// That it took less than it may; says what it came to.
+    async fn assert_held(&self, name: &str, came: &str) {
+        let most = cost::memory(self.hopspan.process.pid(), "VmHWM");
+        let told = refused(self.hopspan.status).await;
+        let group = self.group.as_ref();
+        let killed = group.map(|group| group.read("memory.oom_control"));
+        let most_in_group = group.map(|group| group.read("memory.max_usage_in_bytes"));
+        let (before, limit) = (self.before, self.limit);
+        println!(
+            "{name:30} {came}: {before} to {most} KiB of {limit}, {told:.0} told; {} {}",
+            killed.as_deref().unwrap_or("no group").replace('\n', " "),
+            most_in_group.unwrap_or_default().trim(),
+        );
+        assert!(most < limit, "{name}: {most} of {limit} KiB");
+        assert!(killed.is_none_or(|text| text.contains("oom_kill 0")));
+    }
+
+    async fn answers_again(&self) {
+        within("an answer afterwards", async {
+            loop {
+                let asked = client::get(self.hopspan.inbound, "/");
+                let mut peer = asked.connect().await.unwrap();
+                peer.try_write("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+                let answer = asked.try_answer(&mut peer).await;
+                if answer.is_some_and(|answer| answer.status == 200) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+}
+
+/// Connections, heads and requests that were told that there is no memory.
 async fn refused(status: SocketAddr) -> f64 {
     let metrics = client::get(status, "/metrics").send().await.text();
     let connections = "hopspan_connections_refused_total{reason=\"memory\"}";
     let requests = "hopspan_proxy_errors_total{reason=\"proxy_internal_error\"}";
-    sum(&metrics, connections) + sum(&metrics, requests)
+    let heads = "hopspan_client_protocol_errors_total{reason=\"memory\"}";
+    sum(&metrics, connections) + sum(&metrics, heads) + sum(&metrics, requests)
 }

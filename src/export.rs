@@ -1,7 +1,7 @@
 //! Sending: finished spans go into a bounded [`Queue`] and leave as OTLP, over HTTP/protobuf or gRPC.
 //!
-//! The data path only ever calls [`Queue`]; one [`Worker`] batches, encodes and sends, so that no collector can hold a
-//! request up. What cannot be sent is dropped and counted by reason; at every instant
+//! The data path only ever calls [`Queue`]; one [`Worker`] batches and sends, so that no collector can hold a request up.
+//! A span is encoded as it ends, while all of it is at hand: what waits is one small piece of memory. What cannot be sent is dropped and counted by reason; at every instant
 //! `finished == exported + dropped + queued + in flight` ([`Ledger`]).
 //!
 //! OTLP requests are written by hand ([`encode`]) and sent as bytes by both transports. opentelemetry-otlp's exporter is
@@ -18,7 +18,6 @@ mod http;
 mod ledger;
 mod probe;
 mod queue;
-mod size;
 mod transport;
 mod worker;
 

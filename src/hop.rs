@@ -13,6 +13,7 @@ pub mod inbound;
 pub mod outbound;
 mod redirected;
 mod send;
+mod spare;
 pub mod startup;
 pub mod upgrade;
 
@@ -179,7 +180,8 @@ impl Hop {
             // No span: it would take of what there is too little of.
             _ if exchange.admitted.is_none() => Err(ExchangeError::OutOfMemory),
             Direction::Inbound => inbound::plan(&mut exchange, &mut request),
-            Direction::Outbound => outbound::plan(&mut exchange, &mut request).await,
+            // Boxed: what it takes to look for a parent is no room that an inbound request should have.
+            Direction::Outbound => Box::pin(outbound::plan(&mut exchange, &mut request)).await,
         };
         // rewrite, connect, send, await the response head
         let outcome = match plan {
@@ -207,9 +209,8 @@ impl Hop {
         exchange.grpc = grpc::is(request.headers());
         let http1 = request.version() < Version::HTTP_2;
         if direction == Direction::Outbound && request.method() == Method::CONNECT {
-            return Ok(Outcome::Connected(
-                upgrade::connect(self, exchange, plan, request).await?,
-            ));
+            let connecting = upgrade::connect(self, exchange, plan, request);
+            return Ok(Outcome::Connected(Box::pin(connecting).await?));
         }
         let asked = forwarding::clean_request(&mut request, &[]);
         let client = asked.map(|_| hyper::upgrade::on(&mut request));
@@ -302,10 +303,10 @@ fn extract(exchange: &Exchange, headers: &HeaderMap) -> Extracted {
 
 fn describe_method(span: &mut Span, method: &Method) {
     match semconv::known_method(method) {
-        Some(known) => span.attribute(semconv::HTTP_REQUEST_METHOD, known),
+        Some(known) => span.new_attribute(semconv::HTTP_REQUEST_METHOD, known),
         None => {
-            span.attribute(semconv::HTTP_REQUEST_METHOD, semconv::error_type::OTHER);
-            span.attribute(
+            span.new_attribute(semconv::HTTP_REQUEST_METHOD, semconv::error_type::OTHER);
+            span.new_attribute(
                 semconv::HTTP_REQUEST_METHOD_ORIGINAL,
                 method.as_str().to_owned(),
             );

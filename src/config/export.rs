@@ -81,7 +81,7 @@ pub struct Export {
     /// Spans waiting at most (`OTEL_BSP_MAX_QUEUE_SIZE`).
     #[serde(with = "count")]
     pub queue_spans: usize,
-    /// Bytes waiting at most, estimated.
+    /// Bytes waiting at most, encoded.
     #[serde(with = "size")]
     pub queue_bytes: usize,
     /// After a failure, until the next attempt; half as long again after each that follows it.

@@ -5,6 +5,7 @@
 //! CLOCK_MONOTONIC nanoseconds.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,12 +81,37 @@ struct Connection {
     forgotten: Option<Nanos>,
 }
 
+/// Connections by their number, which is hopspan's own: nobody can choose it, so any spread will do.
+type Numbered = HashMap<u64, Connection, BuildHasherDefault<Spread>>;
+
+/// Spreads numbers that count up.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing: 2^64 over the golden ratio.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        // The table looks at both ends.
+        self.0.rotate_left(32)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Table {
     /// Those that hopspan has open, and those whose request has not left yet.
-    connections: HashMap<u64, Connection>,
+    connections: Numbered,
     /// Those that are over.
-    past: HashMap<u64, Connection>,
+    past: Numbered,
     /// The newest connection between two ends.
     between: HashMap<Ends, u64>,
     /// Connections that are over in the order they came to that, and a moment when all of each was.

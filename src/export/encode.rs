@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use http::HeaderValue;
 
+use super::queue::Encoded;
 use crate::trace::span::{Event, Key, Kind, Record, Value};
 use crate::trace::{Context, SpanId, semconv};
 
@@ -65,8 +66,9 @@ impl Envelope {
     }
 
     /// The request of `spans`, which [`span`] wrote.
-    pub(super) fn request(&self, spans: &[u8]) -> Bytes {
-        let inner = self.scope.len() + spans.len() + self.schema.len();
+    pub(super) fn request(&self, spans: &[Encoded]) -> Bytes {
+        let length: usize = spans.iter().map(|span| span.len()).sum();
+        let inner = self.scope.len() + length + self.schema.len();
         let outer = self.resource.len() + 1 + varint_len(inner as u64) + inner;
         let mut out = Vec::with_capacity(1 + varint_len(outer as u64) + outer);
         // resource_spans
@@ -77,7 +79,9 @@ impl Envelope {
         tag(&mut out, 2, LENGTH);
         varint(&mut out, inner as u64);
         out.extend_from_slice(&self.scope);
-        out.extend_from_slice(spans);
+        for span in spans {
+            out.extend_from_slice(span);
+        }
         out.extend_from_slice(&self.schema);
         Bytes::from(out)
     }

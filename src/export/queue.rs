@@ -1,9 +1,11 @@
 //! The span queue between the data path and the worker.
 //!
-//! Bounded by spans and by bytes. Never waits: a push holds one short lock (a pointer is moved, counters are set).
+//! Bounded by spans and by bytes. Never waits: a push holds one short lock (a pointer is moved, counters are set). Spans
+//! wait encoded, which is done before the lock is taken.
 //! When full, the oldest span makes room: what happens now is worth more than what happened before the outage.
 //! All counting is done under the same lock, so that a [`Ledger`] is exact at every instant.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,15 +14,23 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
+use super::encode;
 use super::ledger::{Dropped, Ledger, Status};
-use super::size::estimate;
 use crate::config::Export;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::{Code, Metrics};
 use crate::trace::span::{Record, Sink};
 
+/// A finished span as it is sent ([`encode::span`]).
+pub(super) type Encoded = Box<[u8]>;
+
+/// What is kept for a span besides its bytes: its place in the list, and what an allocator adds.
+const OVERHEAD: usize = size_of::<Encoded>() + 16;
+/// A thread keeps no more than this for the next span.
+const SCRATCH: usize = 16 * 1024;
+
 struct State {
-    waiting: VecDeque<(Box<Record>, usize)>,
+    waiting: VecDeque<Encoded>,
     bytes: usize,
     /// When the span at the front began to wait for a batch.
     since: Instant,
@@ -45,6 +55,8 @@ struct Series {
 pub struct Queue {
     state: Mutex<State>,
     changed: Notify,
+    /// Nothing is ever sent.
+    disabled: bool,
     max_spans: usize,
     max_bytes: usize,
     max_batch: usize,
@@ -77,6 +89,7 @@ impl Queue {
                 },
             }),
             changed: Notify::new(),
+            disabled: settings.disabled,
             max_spans: settings.queue_spans.max(1),
             max_bytes: settings.queue_bytes,
             // A batch can never be larger than the queue.
@@ -112,17 +125,17 @@ impl Queue {
     }
 
     /// Takes the oldest out until there is room for so many more.
-    fn make_room(&self, state: &mut State, spans: usize, bytes: usize) -> VecDeque<Box<Record>> {
-        let mut out = VecDeque::new();
+    fn make_room(&self, state: &mut State, spans: usize, bytes: usize) -> Vec<Encoded> {
+        let mut out = Vec::new();
         let (max_spans, max_bytes) = self.room(state);
         while state.waiting.len() + spans > max_spans || state.bytes + bytes > max_bytes {
-            let Some((oldest, size)) = state.waiting.pop_front() else {
+            let Some(oldest) = state.waiting.pop_front() else {
                 break;
             };
-            state.bytes = state.bytes.saturating_sub(size);
+            state.bytes = state.bytes.saturating_sub(cost(&oldest));
             state.ledger.queued -= 1;
             self.count_dropped(state, 1, Dropped::QueueFull);
-            out.push_back(oldest);
+            out.push(oldest);
         }
         out
     }
@@ -169,22 +182,18 @@ impl Queue {
     }
 
     /// Takes the oldest spans, a batch at most; they are in flight until [`Queue::settle`].
-    #[expect(
-        clippy::vec_box,
-        reason = "records come boxed; unboxing them would copy each under the lock"
-    )]
-    pub(super) fn take(&self) -> Vec<Box<Record>> {
+    pub(super) fn take(&self) -> Vec<Encoded> {
         let mut state = self.lock();
         let mut batch = Vec::with_capacity(self.max_batch.min(state.waiting.len()));
         let mut bytes = 0;
         while batch.len() < self.max_batch {
             match state.waiting.front() {
-                Some((_, size)) if batch.is_empty() || bytes + size <= MAX_BATCH_BYTES => {}
+                Some(span) if batch.is_empty() || bytes + cost(span) <= MAX_BATCH_BYTES => {}
                 _ => break,
             }
-            if let Some((record, size)) = state.waiting.pop_front() {
-                bytes += size;
-                batch.push(record);
+            if let Some(span) = state.waiting.pop_front() {
+                bytes += cost(&span);
+                batch.push(span);
             }
         }
         state.bytes = state.bytes.saturating_sub(bytes);
@@ -269,7 +278,12 @@ impl Queue {
 
 impl Sink for Queue {
     fn finished(&self, record: Box<Record>) {
-        let size = estimate(&record);
+        let span = match self.disabled {
+            true => Encoded::default(),
+            false => encoded(&record),
+        };
+        drop(record);
+        let size = cost(&span);
         let mut state = self.lock();
         self.series.spans.inc();
         state.ledger.finished += 1;
@@ -286,7 +300,7 @@ impl Sink for Queue {
         if state.waiting.is_empty() {
             state.since = Instant::now();
         }
-        state.waiting.push_back((record, size));
+        state.waiting.push_back(span);
         state.ledger.queued += 1;
         let before = state.bytes;
         state.bytes += size;
@@ -304,7 +318,34 @@ impl Sink for Queue {
     }
 }
 
-/// Bytes of one batch at most, by the estimate, which is above the encoded size: collectors take 4 MiB by default.
+/// What a span counts for while it waits.
+fn cost(span: &Encoded) -> usize {
+    span.len() + OVERHEAD
+}
+
+/// Written where the one before was, then copied at its exact size.
+fn encoded(record: &Record) -> Encoded {
+    thread_local! {
+        static PLACE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let write = |place: &RefCell<Vec<u8>>| {
+        // Nothing that is called here comes back here.
+        let mut place = place.borrow_mut();
+        place.clear();
+        encode::span(&mut place, record);
+        let span = Encoded::from(place.as_slice());
+        place.shrink_to(SCRATCH);
+        span
+    };
+    PLACE.try_with(write).unwrap_or_else(|_| {
+        // The thread is going down.
+        let mut span = Vec::new();
+        encode::span(&mut span, record);
+        span.into_boxed_slice()
+    })
+}
+
+/// Bytes of one batch at most: collectors take 4 MiB by default.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
 
 #[cfg(test)]

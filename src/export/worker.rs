@@ -1,8 +1,7 @@
-//! The worker: one task that takes batches from the queue, encodes them and sends them.
+//! The worker: one task that takes batches of encoded spans from the queue and sends them.
 //!
-//! One batch is under way at a time. A batch that failed is kept, encoded, and tried again as the breaker allows, for
-//! `give_up` at most; meanwhile the queue fills and drops its oldest. Encoding gives way every few spans: it shares its
-//! threads with the data path.
+//! One batch is under way at a time. A batch that failed is kept and tried again as the breaker allows, for `give_up` at
+//! most; meanwhile the queue fills and drops its oldest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Timing};
-use super::encode::{self, Envelope};
+use super::encode::Envelope;
 use super::ledger::{Dropped, Ledger};
 use super::queue::Queue;
 use super::transport::{Again, Failure, Transport};
@@ -21,8 +20,6 @@ use crate::config::Export;
 use crate::telemetry::metrics::Reason;
 use crate::telemetry::{Code, Metrics};
 
-/// Spans that are encoded before others may run on this thread.
-const SPANS_PER_TURN: usize = 64;
 /// Complaints of a collector that takes requests are logged so often at most.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -77,7 +74,6 @@ impl Worker {
             pending: None,
             not_before: None,
             complained: None,
-            scratch: Vec::new(),
         };
         let running = tokio::spawn(task.run(orders));
         Worker {
@@ -164,7 +160,6 @@ struct Task {
     pending: Option<Batch>,
     not_before: Option<Instant>,
     complained: Option<Instant>,
-    scratch: Vec<u8>,
 }
 
 impl Task {
@@ -213,7 +208,7 @@ impl Task {
     async fn step(&mut self, timeout: Duration) {
         let batch = match self.pending.take() {
             Some(batch) => batch,
-            None => self.next().await,
+            None => self.next(),
         };
         if batch.spans == 0 {
             return;
@@ -273,23 +268,12 @@ impl Task {
         }
     }
 
-    /// Takes and encodes a batch; its spans are in flight from here on.
-    async fn next(&mut self) -> Batch {
-        let records = self.queue.take();
-        let spans = records.len() as u64;
-        self.scratch.clear();
-        for (at, record) in records.into_iter().enumerate() {
-            if at % SPANS_PER_TURN == SPANS_PER_TURN - 1 {
-                tokio::task::yield_now().await;
-            }
-            encode::span(&mut self.scratch, &record);
-        }
-        let request = self.envelope.request(&self.scratch);
-        // One batch of long values must not hold its memory for ever.
-        self.scratch.shrink_to(512 * 1024);
+    /// Takes a batch; its spans are in flight from here on.
+    fn next(&self) -> Batch {
+        let spans = self.queue.take();
         Batch {
-            request,
-            spans,
+            request: self.envelope.request(&spans),
+            spans: spans.len() as u64,
             since: Instant::now(),
         }
     }

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ use crate::proxy::pool::Pooled;
 use crate::proxy::pressure::Admitted;
 use crate::proxy::server::{Connection, Glitch};
 use crate::routing::{SamplerKind, Snapshot};
-use crate::telemetry::metrics::{DurationFamily, Exemplar, Reason, RequestLabels};
+use crate::telemetry::metrics::{DurationFamily, Exemplar, HexId, Reason, RequestLabels};
 use crate::trace::sampling::{self, Sampler};
 use crate::trace::span::{End, Moment, Span, Value};
 use crate::trace::{Context, Parent, semconv, span};
@@ -297,12 +298,13 @@ impl Exchange {
             End::Failed(error_type, _) => self.labels.error_type = error_type,
             End::Cancelled => self.labels.error_type = semconv::error_type::CANCELLED,
         }
-        self.observe();
+        let now = Instant::now();
+        self.observe(now);
         for span in [self.app_span.take(), self.span.take()]
             .into_iter()
             .flatten()
         {
-            span.end(end.clone());
+            span.end_at(end.clone(), now);
         }
     }
 
@@ -320,7 +322,7 @@ impl Exchange {
         }));
     }
 
-    fn observe(&self) {
+    fn observe(&self, now: Instant) {
         let family: &DurationFamily = match self.direction {
             Direction::Inbound => &self.hop.metrics.server_duration,
             Direction::Outbound => &self.hop.metrics.client_duration,
@@ -330,9 +332,10 @@ impl Exchange {
             .as_ref()
             .filter(|span| span.is_recording())
             .map(|span| Exemplar {
-                trace_id: span.context().trace_id.to_string(),
+                trace_id: HexId(span.context().trace_id.to_bytes()),
             });
-        let seconds = self.started.instant.elapsed().as_secs_f64();
+        let lasted = now.saturating_duration_since(self.started.instant);
+        let seconds = lasted.as_secs_f64();
         family
             .get_or_create(&self.labels)
             .observe(seconds, exemplar, None);
@@ -345,7 +348,7 @@ pub(super) fn sampled(
     snapshot: &Snapshot,
     parent: &Parent,
     ratio: Option<f64>,
-    now: std::time::Instant,
+    now: Instant,
 ) -> Context {
     let policy = &snapshot.sampling;
     let root = Context::new_root();

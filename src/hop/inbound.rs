@@ -75,7 +75,8 @@ pub fn plan(
     // The app is told of the host that counts: HTTP/2 and absolute-form have it in the target.
     forwarding::to_origin_form(request);
     let known = snapshot.inbound.is_trusted_proxy(peer);
-    forwarded::add(request.headers_mut(), peer, connection.scheme(), known);
+    let scheme = connection.scheme();
+    forwarded::add(request.headers_mut(), connection.caller(), scheme, known);
     Ok(Plan {
         upstreams: upstreams(route, request),
         leaves: if propagation.trace_context {
@@ -176,41 +177,46 @@ fn describe(
     let snapshot = &exchange.snapshot;
     let headers = request.headers();
     super::describe_method(span, request.method());
-    span.attribute(semconv::URL_SCHEME, exchange.connection.scheme());
-    span.attribute(semconv::URL_PATH, request.uri().path().to_owned());
+    span.new_attribute(semconv::URL_SCHEME, exchange.connection.scheme());
+    span.new_attribute(semconv::URL_PATH, request.uri().path().to_owned());
     if let Some(query) = request.uri().query() {
-        span.attribute(
+        span.new_attribute(
             semconv::URL_QUERY,
             redact::query(query, &snapshot.capture.redact).into_owned(),
         );
     }
     if let Some(pattern) = &route.pattern {
-        span.attribute(semconv::HTTP_ROUTE, pattern.clone());
+        span.new_attribute(semconv::HTTP_ROUTE, pattern.clone());
     }
     if let Ok(target) = checked::target(request, exchange.connection.tls.is_some()) {
-        span.attribute(semconv::SERVER_ADDRESS, target.host.to_owned());
-        span.attribute(semconv::SERVER_PORT, target.port);
+        span.new_attribute(semconv::SERVER_ADDRESS, target.host.to_owned());
+        span.new_attribute(semconv::SERVER_PORT, target.port);
     }
     let peer = exchange.connection.peer;
     let client = client_address(headers, peer.ip(), &snapshot.inbound);
     let by = exchange.connection.balancer.unwrap_or(peer);
     match &exchange.connection.unix {
         None => {
-            span.attribute(semconv::CLIENT_ADDRESS, client.to_string());
-            span.attribute(semconv::NETWORK_PEER_ADDRESS, by.ip().to_string());
-            span.attribute(semconv::NETWORK_PEER_PORT, by.port());
+            let text = exchange.connection.peer_text();
+            let client = match client == by.ip() {
+                true => Value::from(text.clone()),
+                false => Value::from(client.to_string()),
+            };
+            span.new_attribute(semconv::CLIENT_ADDRESS, client);
+            span.new_attribute(semconv::NETWORK_PEER_ADDRESS, text.clone());
+            span.new_attribute(semconv::NETWORK_PEER_PORT, by.port());
         }
         Some(path) => {
             let path = path.display().to_string();
             // 127.0.0.1 is what it counts as, not where it is.
             let known = client != by.ip();
             let client = known.then(|| client.to_string());
-            span.attribute(semconv::CLIENT_ADDRESS, client.unwrap_or(path.clone()));
-            span.attribute(semconv::NETWORK_PEER_ADDRESS, path);
-            span.attribute(semconv::NETWORK_TRANSPORT, "unix");
+            span.new_attribute(semconv::CLIENT_ADDRESS, client.unwrap_or(path.clone()));
+            span.new_attribute(semconv::NETWORK_PEER_ADDRESS, path);
+            span.new_attribute(semconv::NETWORK_TRANSPORT, "unix");
         }
     }
-    span.attribute(
+    span.new_attribute(
         semconv::NETWORK_PROTOCOL_VERSION,
         match exchange.websocket {
             Some(_) => "2",
@@ -218,7 +224,7 @@ fn describe(
         },
     );
     if let Some(agent) = headers.get(header::USER_AGENT) {
-        span.attribute(
+        span.new_attribute(
             semconv::USER_AGENT_ORIGINAL,
             String::from_utf8_lossy(agent.as_bytes()).into_owned(),
         );
@@ -250,29 +256,26 @@ fn describe_app(
     request: &Request<Incoming>,
 ) {
     let Some(app) = route.app.first() else { return };
-    let path = request.uri().path();
-    let query = match request.uri().query() {
-        Some(query) => format!(
-            "?{}",
-            redact::query(query, &exchange.snapshot.capture.redact)
-        ),
-        None => String::new(),
-    };
-    let scheme = if app.tls.is_some() { "https" } else { "http" };
+    let (path, query) = (request.uri().path(), request.uri().query());
+    let redacted = query.map(|query| redact::query(query, &exchange.snapshot.capture.redact));
+    let more = redacted.as_ref().map_or(0, |query| query.len() + 1);
+    let mut url = String::with_capacity(app.origin.len() + path.len() + more);
+    url.push_str(&app.origin);
+    url.push_str(path);
+    if let Some(query) = redacted {
+        url.push('?');
+        url.push_str(&query);
+    }
     match &app.address {
-        address @ Address::Tcp { host, port } => {
-            span.attribute(semconv::SERVER_ADDRESS, host.clone());
-            span.attribute(semconv::SERVER_PORT, *port);
-            span.attribute(
-                semconv::URL_FULL,
-                format!("{scheme}://{address}{path}{query}"),
-            );
+        Address::Tcp { host, port } => {
+            span.new_attribute(semconv::SERVER_ADDRESS, host.clone());
+            span.new_attribute(semconv::SERVER_PORT, *port);
         }
         Address::Unix(socket) => {
-            span.attribute(semconv::SERVER_ADDRESS, socket.display().to_string());
-            span.attribute(semconv::URL_FULL, format!("http://localhost{path}{query}"));
+            span.new_attribute(semconv::SERVER_ADDRESS, socket.display().to_string());
         }
     }
+    span.new_attribute(semconv::URL_FULL, url);
 }
 
 /// The client by `X-Forwarded-For`, read from the right as far as proxies are trusted; else the peer.

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 
 use super::error::ExchangeError;
 use super::exchange::Exchange;
+use super::spare::Spare;
 use super::{Baggage, Direction, Hop, Leaves, Plan};
 use crate::config::Address;
 use crate::correlation::token;
@@ -40,7 +41,7 @@ impl Hop {
             self.prepare(exchange, direction, plan, &pooled, &mut request);
             let shared = pooled.connection().multiplexed;
             let spare = match pooled.is_reused() || shared {
-                true => replayable(&request, shared),
+                true => Spare::of(&request, shared),
                 false => None,
             };
             let idempotent = request.method().is_idempotent();
@@ -55,11 +56,11 @@ impl Hop {
             // A fresh connection that failed is news; a kept one that was closed meanwhile is not (RFC 9110 9.2.2). What
             // an upstream says it has not processed may always be sent again.
             let again = error.is_unprocessed() || (idempotent && error.may_be_idle_close());
-            let refused = send_error(&upstream, &error);
+            let refused = send_error(upstream, &error);
             request = match (error.request, spare) {
                 _ if retrying => return Err(refused),
                 (Some(unwritten), _) if error.reused => *unwritten,
-                (None, Some(spare)) if again => spare,
+                (None, Some(spare)) if again => spare.request(),
                 _ => return Err(refused),
             };
             retrying = true;
@@ -117,12 +118,12 @@ impl Hop {
             return;
         };
         span.attribute(semconv::CONNECTION_REUSED, reused);
-        match opened.peer {
-            Some(peer) => {
-                span.attribute(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
+        match (opened.peer, &opened.peer_text) {
+            (Some(peer), Some(address)) => {
+                span.attribute(semconv::NETWORK_PEER_ADDRESS, address.clone());
                 span.attribute(semconv::NETWORK_PEER_PORT, peer.port());
             }
-            None => span.attribute(semconv::NETWORK_TRANSPORT, "unix"),
+            _ => span.attribute(semconv::NETWORK_TRANSPORT, "unix"),
         }
         if opened.multiplexed {
             // What is usual is not said.
@@ -145,23 +146,24 @@ impl Hop {
 
 /// A connection to the first address that takes one. After a failed try it must be a new one: the other idle ones are
 /// likely dead as well.
-async fn checkout(
+async fn checkout<'a>(
     pool: &Arc<Pool>,
-    upstreams: &[Upstream],
+    upstreams: &'a [Upstream],
     fresh: bool,
-) -> Result<(Pooled, Upstream), ExchangeError> {
-    let mut last = ExchangeError::DestinationNotFound("no upstream is configured".to_owned());
+) -> Result<(Pooled, &'a Upstream), ExchangeError> {
+    let mut last = None;
     for upstream in upstreams {
         let pooled = match fresh {
             true => pool.checkout_new(upstream).await,
             false => pool.checkout(upstream).await,
         };
         match pooled {
-            Ok(pooled) => return Ok((pooled, upstream.clone())),
-            Err(error) => last = connect_error(&upstream.address, &error),
+            Ok(pooled) => return Ok((pooled, upstream)),
+            Err(error) => last = Some(connect_error(&upstream.address, &error)),
         }
     }
-    Err(last)
+    let none = || ExchangeError::DestinationNotFound("no upstream is configured".to_owned());
+    Err(last.unwrap_or_else(none))
 }
 
 pub(super) fn connect_error(upstream: &Address, error: &ConnectError) -> ExchangeError {
@@ -204,22 +206,6 @@ fn send_error(upstream: &Upstream, error: &SendError) -> ExchangeError {
             ExchangeError::ConnectionTerminated(upstream)
         }
     }
-}
-
-/// A copy to send again, without a body: where sending twice has no effect twice (RFC 9110 9.2.2), or `any`, where the
-/// upstream can say that it has not processed it.
-fn replayable(request: &Request<RequestBody>, any: bool) -> Option<Request<RequestBody>> {
-    let repeats = any || request.method().is_idempotent();
-    if !repeats || !http_body::Body::is_end_stream(request.body()) {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    // Not the extensions: all they hold is the case of names, and a copy is made for nearly every request.
-    Some(copy)
 }
 
 /// Addresses that no third party answers on: loopback, private and link-local ranges, IPv6 ULA.

@@ -15,7 +15,7 @@ pub use bound::{BindError, Holder, Listener, bind, bind_tcp};
 
 use super::crowd::{Crowd, Place};
 use super::pressure::{Connected, FEW};
-use super::server::{Connection, Handler, ServeOptions, serve_connection};
+use super::server::{Connection, Handler, Named, ServeOptions, serve_connection};
 use super::socket::Socket;
 use super::stamped::Stamped;
 use super::timed::Clock;
@@ -183,6 +183,7 @@ impl<H: Handler> Server<H> {
             accepted: Instant::now(),
             received: Arc::default(),
             from_here: std::sync::OnceLock::new(),
+            named: Named::default(),
             tls: None,
         };
         let (options, handler) = (self.options.clone(), self.handler.clone());

@@ -93,11 +93,12 @@ impl Pool {
     pub async fn checkout(self: &Arc<Pool>, upstream: &Upstream) -> Result<Pooled, ConnectError> {
         let place = self.place(&upstream.address).await?;
         if upstream.may_be_shared() {
-            return self.checkout_shared(upstream, place).await;
+            return Box::pin(self.checkout_shared(upstream, place)).await;
         }
         match self.take_idle(upstream) {
             Some(line) => Ok(Pooled::new(line, self, place, None)),
-            None => self.open(upstream, place).await,
+            // Boxed, as are other ways that few requests take: each would have the room of the largest.
+            None => Box::pin(self.open(upstream, place)).await,
         }
     }
 
@@ -111,7 +112,7 @@ impl Pool {
         upstream: &Upstream,
     ) -> Result<Pooled, ConnectError> {
         let place = self.place(&upstream.address).await?;
-        self.open(upstream, place).await
+        Box::pin(self.open(upstream, place)).await
     }
 
     async fn checkout_shared(
@@ -210,6 +211,7 @@ impl Pool {
             id: NEXT_OPENED.fetch_add(1, Ordering::Relaxed),
             local,
             peer,
+            peer_text: peer.map(|peer| Arc::from(peer.ip().to_string())),
             upstream: upstream.clone(),
             multiplexed,
             began,
@@ -294,7 +296,7 @@ impl Pool {
         }
         let limits = arc_swap::Guard::into_inner(limits);
         let metrics = &self.options.metrics;
-        self.places.take(address, &limits, metrics).await
+        Box::pin(self.places.take(address, &limits, metrics)).await
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle<Line>> {

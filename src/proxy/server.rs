@@ -29,6 +29,7 @@ use super::timed::{Clock, Timed};
 use crate::telemetry::metrics::Metrics;
 pub use glitches::Glitch;
 pub use heads::HeadBudget;
+pub(super) use named::Named;
 pub use options::{ServeLimits, ServeOptions};
 pub use redirected::Opaque;
 pub use tls::{ServeTls, Session};
@@ -37,6 +38,7 @@ mod glitches;
 mod heads;
 mod http1;
 mod http2;
+mod named;
 mod options;
 mod redirected;
 mod streams;
@@ -84,6 +86,8 @@ pub struct Connection {
     pub tls: Option<Box<Session>>,
     /// See [`Connection::is_from_this_host`].
     pub(super) from_here: OnceLock<bool>,
+    /// What requests say of it.
+    pub(super) named: Named,
 }
 
 impl Connection {

@@ -15,17 +15,34 @@ pub struct Upstream {
     pub tls: Option<Arc<Peer>>,
     /// Which HTTP is spoken.
     pub protocol: HttpProtocol,
+    /// What a URL there begins with: scheme and authority. `localhost` is that of a unix socket.
+    pub origin: Arc<str>,
 }
 
 impl Upstream {
     /// Without TLS.
     pub fn plain(address: Address, protocol: HttpProtocol) -> Upstream {
         Upstream {
+            origin: origin("http", &address),
             address,
             tls: None,
             protocol,
         }
     }
+
+    /// With TLS.
+    fn secure(mut self, peer: Peer) -> Upstream {
+        self.origin = origin("https", &self.address);
+        self.tls = Some(Arc::new(peer));
+        self
+    }
+}
+
+fn origin(scheme: &str, address: &Address) -> Arc<str> {
+    Arc::from(match address {
+        Address::Tcp { .. } => format!("{scheme}://{address}"),
+        Address::Unix(_) => "http://localhost".to_owned(),
+    })
 }
 
 /// The same certificates are the same only where they were read once.
@@ -70,7 +87,7 @@ pub(super) fn apps(
                 at,
             );
             match named {
-                Ok(peer) => upstream.tls = Some(Arc::new(peer)),
+                Ok(peer) => upstream = upstream.secure(peer),
                 Err(fault) => faults.push(fault),
             }
         }

@@ -16,8 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 pub use labels::{
-    Direction, DurationFamily, Durations, EvidenceLabel, Exemplar, Outcome, ProtocolLabel, Reason,
-    RequestLabels,
+    Direction, DurationFamily, Durations, EvidenceLabel, Exemplar, HexId, Outcome, ProtocolLabel,
+    Reason, RequestLabels,
 };
 
 /// The sidecar's metrics. Fields are handles: cloning one is cheap and counts into the same series.

@@ -239,11 +239,32 @@ impl Span {
             return;
         };
         let key = key.into();
-        let value = cut(value.into(), self.limits.value_bytes);
         let known = record
             .attributes
-            .iter_mut()
-            .find(|(name, _)| name.as_str() == key.as_str());
+            .iter()
+            .position(|(name, _)| name.as_str() == key.as_str());
+        self.set(key, value.into(), known);
+    }
+
+    /// Sets an attribute whose name is not set yet, without a look at those that are.
+    pub fn new_attribute(&mut self, key: &'static str, value: impl Into<Value>) {
+        debug_assert!(
+            self.record.as_ref().is_none_or(|record| {
+                let mut names = record.attributes.iter().map(|(name, _)| name.as_str());
+                names.all(|name| name != key)
+            }),
+            "{key} is set twice"
+        );
+        self.set(Key::Static(key), value.into(), None);
+    }
+
+    /// `known`: where a value of this name is.
+    fn set(&mut self, key: Key, value: Value, known: Option<usize>) {
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        let value = cut(value, self.limits.value_bytes);
+        let known = known.and_then(|at| record.attributes.get_mut(at));
         let before = known.as_ref().map_or(0, |(_, value)| value.text_bytes());
         let text_bytes = self.text_bytes - before + value.text_bytes();
         // What is no text of the request (a status, an error.type) is kept whatever that has taken.
@@ -293,11 +314,16 @@ impl Span {
     }
 
     /// Ends the span, once.
-    pub fn end(mut self, end: End) {
-        self.finish(end);
+    pub fn end(self, end: End) {
+        self.end_at(end, Instant::now());
     }
 
-    fn finish(&mut self, end: End) {
+    /// Ends it at a moment that somebody has just read off the clock.
+    pub fn end_at(mut self, end: End, now: Instant) {
+        self.finish(end, now);
+    }
+
+    fn finish(&mut self, end: End, now: Instant) {
         match end {
             End::Complete => {}
             End::Failed(error_type, description) => self.fail(error_type, description),
@@ -307,7 +333,7 @@ impl Span {
             ),
         }
         if let Some(mut record) = self.record.take() {
-            record.end_unix_nanos = self.started.unix_nanos_at(Instant::now());
+            record.end_unix_nanos = self.started.unix_nanos_at(now);
             self.sink.finished(record);
         }
     }
@@ -316,7 +342,7 @@ impl Span {
 impl Drop for Span {
     fn drop(&mut self) {
         if self.record.is_some() {
-            self.finish(End::Cancelled);
+            self.finish(End::Cancelled, Instant::now());
         }
     }
 }

@@ -10,12 +10,17 @@ use proptest::prelude::*;
 use prost::Message as _;
 use std::borrow::Cow;
 
+fn each(records: &[Box<Record>]) -> Vec<Encoded> {
+    let encode = |record: &Record| {
+        let mut out = Vec::new();
+        span(&mut out, record);
+        out.into_boxed_slice()
+    };
+    records.iter().map(|record| encode(record)).collect()
+}
+
 fn hand(resource: &[(String, String)], records: &[Box<Record>]) -> Bytes {
-    let mut spans = Vec::new();
-    for record in records {
-        span(&mut spans, record);
-    }
-    Envelope::new(resource).request(&spans)
+    Envelope::new(resource).request(&each(records))
 }
 
 fn resource() -> Vec<(String, String)> {
@@ -204,16 +209,11 @@ fn cost() {
         .map(crate::export::tests::support::typical)
         .collect();
     let envelope = Envelope::new(&resource());
-    let mut scratch = Vec::new();
     let mut best = [f64::MAX; 2];
     let mut length = 0;
     for _ in 0..200 {
         let began = std::time::Instant::now();
-        scratch.clear();
-        for record in &records {
-            span(&mut scratch, record);
-        }
-        length = std::hint::black_box(envelope.request(&scratch)).len();
+        length = std::hint::black_box(envelope.request(&each(&records))).len();
         best[0] = best[0].min(began.elapsed().as_nanos() as f64 / 512.0);
         let began = std::time::Instant::now();
         std::hint::black_box(stock::encode(&records, &resource()));

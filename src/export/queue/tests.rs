@@ -1,6 +1,9 @@
 //! Limits, drop order and exact accounting of the queue.
 
 use super::*;
+use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+use prost::Message as _;
+
 use crate::export::tests::support::{record, settings};
 
 fn queue(change: impl FnOnce(&mut Export)) -> (Queue, Arc<Metrics>) {
@@ -8,6 +11,12 @@ fn queue(change: impl FnOnce(&mut Export)) -> (Queue, Arc<Metrics>) {
     let mut settings = settings();
     change(&mut settings);
     (Queue::new(&settings, String::new(), &metrics), metrics)
+}
+
+/// When a span began, as a collector reads it.
+fn began(span: &Encoded) -> u64 {
+    let spans = ScopeSpans::decode(&**span).unwrap().spans;
+    spans[0].start_time_unix_nano
 }
 
 fn outcome(metrics: &Metrics, outcome: &'static str) -> u64 {
@@ -32,7 +41,7 @@ fn the_oldest_makes_room_when_spans_are_too_many() {
     assert_eq!(outcome(&metrics, "queue_full"), 2);
     assert_eq!(metrics.spans.get(), 5);
     assert_eq!(metrics.export_queue_spans.get(), 3);
-    let kept: Vec<u64> = queue.take().iter().map(|r| r.start_unix_nanos).collect();
+    let kept: Vec<u64> = queue.take().iter().map(began).collect();
     assert_eq!(kept, [3, 4, 5]);
     assert_eq!(queue.ledger().in_flight, 3);
     queue.settle(3, 1, Dropped::Rejected);
@@ -162,7 +171,7 @@ fn while_memory_is_short_a_quarter_of_it_is_used() {
     assert_eq!(queue.ledger().queued, 2);
     queue.tighten(false);
     queue.finished(record(10));
-    let kept: Vec<u64> = queue.take().iter().map(|r| r.start_unix_nanos).collect();
+    let kept: Vec<u64> = queue.take().iter().map(began).collect();
     assert_eq!(kept, [8, 9, 10]);
     assert!(queue.ledger().is_balanced());
 }

@@ -4,7 +4,6 @@
 //! an untrusted client sent in these fields must not reach it, in no spelling: WSGI makes the same variable of
 //! `X-Forwarded-For`, `X_Forwarded_For` and (some servers) `X.Forwarded.For`, so names are compared folded.
 
-use std::io::Write;
 use std::net::IpAddr;
 
 use bytes::{BufMut, BytesMut};
@@ -14,21 +13,39 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// Who called, as these fields name it. Made once for a connection, not for each of its requests.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    address: IpAddr,
+    text: HeaderValue,
+}
+
+impl From<IpAddr> for Caller {
+    fn from(address: IpAddr) -> Caller {
+        let address = address.to_canonical();
+        Caller {
+            address,
+            // An address is a field value, always.
+            text: HeaderValue::try_from(address.to_string())
+                .unwrap_or(HeaderValue::from_static("")),
+        }
+    }
+}
+
 /// Adds the hop from `peer` to these fields. A `trusted` peer's are appended to; another's are replaced.
 ///
 /// `scheme`: `http` or `https`, as the client spoke to us. `Forwarded` is written only where the client sent one: an
 /// app that prefers it would otherwise take the load balancer that knows only `X-Forwarded-For` for the client.
-pub fn add(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str, trusted: bool) {
-    let peer = peer.to_canonical();
+pub fn add(headers: &mut HeaderMap, peer: &Caller, scheme: &'static str, trusted: bool) {
     // Most requests have none of these fields: then nothing is looked for below.
     let some = headers.keys().any(|name| tells_who_called(name.as_str()));
     let had_forwarded = some && headers.contains_key(header::FORWARDED);
     if some {
         drop_untrusted(headers, trusted);
     }
-    append_for(headers, peer);
+    append_for(headers, peer, some);
     if had_forwarded {
-        append_forwarded(headers, peer, scheme);
+        append_forwarded(headers, peer.address, scheme);
     }
     if !some || !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -88,20 +105,14 @@ fn folded_starts(name: &str, wanted: &str) -> bool {
         })
 }
 
-fn append_for(headers: &mut HeaderMap, peer: IpAddr) {
-    // Longer than any address; one allocation of the exact size follows.
-    let mut room = [0; 48];
-    let mut rest = room.as_mut_slice();
-    let _ = write!(rest, "{peer}");
-    let unused = rest.len();
-    let text = room.get(..room.len() - unused).unwrap_or_default();
-    if headers.contains_key(X_FORWARDED_FOR) {
+fn append_for(headers: &mut HeaderMap, peer: &Caller, some: bool) {
+    if some && headers.contains_key(X_FORWARDED_FOR) {
         let mut value = BytesMut::with_capacity(128);
         join(&mut value, headers, &X_FORWARDED_FOR);
-        value.put_slice(text);
+        value.put_slice(peer.text.as_bytes());
         set(headers, X_FORWARDED_FOR, value);
-    } else if let Ok(value) = HeaderValue::from_bytes(text) {
-        headers.insert(X_FORWARDED_FOR, value);
+    } else {
+        headers.insert(X_FORWARDED_FOR, peer.text.clone());
     }
 }
 
@@ -159,7 +170,7 @@ mod tests {
     #[test]
     fn a_plain_request_gets_three_fields_and_no_forwarded() {
         let mut headers = headers(&[("host", "shop:8080")]);
-        add(&mut headers, PEER, "http", false);
+        add(&mut headers, &PEER.into(), "http", false);
         assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7"]);
         assert_eq!(all(&headers, "x-forwarded-proto"), ["http"]);
         assert_eq!(all(&headers, "x-forwarded-host"), ["shop:8080"]);
@@ -177,7 +188,8 @@ mod tests {
             ("x-real-ip", "198.51.100.1"),
             ("forwarded", "for=198.51.100.1;proto=https"),
         ]);
-        add(&mut headers, "10.0.0.1".parse().unwrap(), "http", true);
+        let peer: IpAddr = "10.0.0.1".parse().unwrap();
+        add(&mut headers, &peer.into(), "http", true);
         assert_eq!(
             all(&headers, "x-forwarded-for"),
             ["198.51.100.1, 10.0.0.9, 10.0.0.1"]
@@ -203,7 +215,8 @@ mod tests {
             ("forwarded", "for=127.0.0.1"),
             ("x-request-id", "kept"),
         ]);
-        add(&mut headers, "2001:db8::7".parse().unwrap(), "http", false);
+        let peer: IpAddr = "2001:db8::7".parse().unwrap();
+        add(&mut headers, &peer.into(), "http", false);
         assert_eq!(all(&headers, "x-forwarded-for"), ["2001:db8::7"]);
         assert_eq!(all(&headers, "x-forwarded-proto"), ["http"]);
         assert_eq!(
@@ -228,13 +241,13 @@ mod tests {
         for trusted in [true, false] {
             for name in spellings {
                 let mut headers = headers(&[("host", "shop"), (name, "forged")]);
-                add(&mut headers, PEER, "http", trusted);
+                add(&mut headers, &PEER.into(), "http", trusted);
                 assert!(!headers.contains_key(name), "{name}");
             }
         }
         for name in ["script_name", "path_info", "script-name"] {
             let mut headers = headers(&[("host", "shop"), (name, "/forged")]);
-            add(&mut headers, PEER, "http", false);
+            add(&mut headers, &PEER.into(), "http", false);
             assert!(!headers.contains_key(name), "{name}");
         }
     }

@@ -141,6 +141,9 @@ fn only_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, BadRequest> {
 /// Host and port as RFC 3986 section 3.2 spells them; an empty `Host` is allowed (RFC 9110 section 7.2), user
 /// information is not (section 4.2.4).
 fn check_authority(authority: &[u8], may_be_empty: bool) -> Result<(), BadRequest> {
+    if is_plain_authority(authority) {
+        return Ok(());
+    }
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
     if !authority.iter().all(allowed) {
         return Err(bad("the host has characters that no host has"));
@@ -159,6 +162,21 @@ fn check_authority(authority: &[u8], may_be_empty: bool) -> Result<(), BadReques
         return Err(bad("the port is not one"));
     }
     Ok(())
+}
+
+/// Whether it is what nearly every `Host` is: a name or an IPv4 address, and at most a port.
+fn is_plain_authority(authority: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let end = authority.iter().position(|byte| !plain(byte));
+    match end.and_then(|end| authority.split_at_checked(end)) {
+        None => !authority.is_empty(),
+        Some((host, [b':', port @ ..])) => {
+            let digits = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+            let add = |number, digit: &u8| number * 10 + u32::from(digit - b'0');
+            !host.is_empty() && digits && port.iter().fold(0, add) <= u32::from(u16::MAX)
+        }
+        Some(_) => false,
+    }
 }
 
 /// Host without brackets, and what follows its colon.

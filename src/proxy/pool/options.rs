@@ -21,6 +21,8 @@ pub struct Opened {
     pub local: Option<SocketAddr>,
     /// The upstream's end; `None` for unix sockets.
     pub peer: Option<SocketAddr>,
+    /// The upstream's address, for spans.
+    pub peer_text: Option<Arc<str>>,
     /// What was asked for.
     pub upstream: Upstream,
     /// Whether exchanges share it (HTTP/2).

@@ -13,6 +13,7 @@ fn from(peer: &str, local: &str) -> bool {
         accepted: Instant::now(),
         received: Arc::default(),
         from_here: OnceLock::new(),
+        named: Named::default(),
         tls: None,
     };
     connection.is_from_this_host()

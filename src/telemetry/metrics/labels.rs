@@ -1,8 +1,10 @@
 //! What metrics are told apart by, and the buckets of durations. Values are closed sets.
 
+use std::fmt::{self, Write as _};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 
@@ -12,7 +14,7 @@ const DURATION_BUCKETS: [f64; 14] = [
 ];
 
 /// Labels of a request duration.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, EncodeLabelSet)]
 pub struct RequestLabels {
     /// A known method, or `_OTHER`.
     pub http_request_method: &'static str,
@@ -22,6 +24,17 @@ pub struct RequestLabels {
     pub http_route: Arc<str>,
     /// `error.type`, empty where none.
     pub error_type: &'static str,
+}
+
+/// Looked up at the end of every request: the constants, of which there are few, count by their lengths.
+impl Hash for RequestLabels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let method = self.http_request_method.len() as u64;
+        let error = self.error_type.len() as u64;
+        let status = u64::from(self.http_response_status_code);
+        state.write_u64(method << 48 | error << 16 | status);
+        state.write(self.http_route.as_bytes());
+    }
 }
 
 /// One label: why.
@@ -62,8 +75,19 @@ pub struct Direction {
 /// The exemplar of a duration: the trace it belongs to.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Exemplar {
-    /// 32 hex digits.
-    pub trace_id: String,
+    /// 32 hex digits, when it is shown.
+    pub trace_id: HexId,
+}
+
+/// An ID that is written as hex digits when somebody looks: each request has one, and few are ever looked at.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct HexId(pub [u8; 16]);
+
+impl EncodeLabelValue for HexId {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut digits = self.0.iter();
+        digits.try_for_each(|byte| write!(encoder, "{byte:02x}"))
+    }
 }
 
 /// Makes duration histograms (a named type since closures have none).

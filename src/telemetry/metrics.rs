@@ -187,4 +187,34 @@ mod tests {
             assert!(text.contains(name), "{name} missing in\n{text}");
         }
     }
+
+    #[test]
+    fn durations_are_told_apart_and_name_a_trace() {
+        let metrics = Metrics::new();
+        let labels = |method, route: &str, error| RequestLabels {
+            http_request_method: method,
+            http_response_status_code: 200,
+            http_route: Arc::from(route),
+            error_type: error,
+        };
+        let mut trace_id = HexId([0xab; 16]);
+        trace_id.0[0] = 0x01;
+        for labels in [
+            labels("GET", "a/", ""),
+            labels("GET", "b/", ""),
+            // As long as another.
+            labels("PUT", "a/", ""),
+            labels("GET", "a/", "500"),
+        ] {
+            let family = &metrics.server_duration;
+            let exemplar = Exemplar { trace_id };
+            let duration = family.get_or_create(&labels);
+            duration.observe(0.003, Some(exemplar), None);
+        }
+        let text = metrics.encode();
+        let counts = text.lines().filter(|line| line.contains("_count{"));
+        assert_eq!(counts.count(), 4, "{text}");
+        let exemplar = format!("# {{trace_id=\"01{}\"}} 0.003", "ab".repeat(15));
+        assert_eq!(text.matches(&exemplar).count(), 4, "{text}");
+    }
 }

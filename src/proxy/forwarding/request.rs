@@ -141,9 +141,13 @@ fn only_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, BadRequest> {
 /// Host and port as RFC 3986 section 3.2 spells them; an empty `Host` is allowed (RFC 9110 section 7.2), user
 /// information is not (section 4.2.4).
 fn check_authority(authority: &[u8], may_be_empty: bool) -> Result<(), BadRequest> {
-    if is_plain_authority(authority) {
-        return Ok(());
+    match is_plain_authority(authority) {
+        true => Ok(()),
+        false => check_any_authority(authority, may_be_empty),
     }
+}
+
+fn check_any_authority(authority: &[u8], may_be_empty: bool) -> Result<(), BadRequest> {
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
     if !authority.iter().all(allowed) {
         return Err(bad("the host has characters that no host has"));

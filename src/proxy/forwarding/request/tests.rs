@@ -220,3 +220,34 @@ fn targets() {
     }
     assert_eq!(ran, 9);
 }
+
+#[test]
+fn what_is_plain_at_a_glance_is_a_host() {
+    let mut plain = 0;
+    for host in [
+        "",
+        "a",
+        "my_service",
+        "10.0.0.1",
+        "a.b-c",
+        "[::1]",
+        "a b",
+        "u@a",
+        "%41",
+    ] {
+        for port in [
+            "", ":", ":0", ":80", ":65535", ":65536", ":99999", ":123456", ":8a", ":1:2",
+        ] {
+            let authority = format!("{host}{port}");
+            let known = is_plain_authority(authority.as_bytes());
+            if known {
+                plain += 1;
+                assert!(
+                    check_any_authority(authority.as_bytes(), false).is_ok(),
+                    "{authority}"
+                );
+            }
+        }
+    }
+    assert_eq!(plain, 4 * 5);
+}

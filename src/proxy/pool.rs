@@ -328,16 +328,22 @@ impl Pool {
         if limits.idle.is_zero() || limits.max_idle == 0 || line.is_closed() {
             return;
         }
-        let upstream = line.opened().upstream.clone();
+        let opened = line.opened().clone();
         let mut idle = self.idle();
-        let surplus = idle.put(upstream, line, Instant::now(), limits.max_idle);
+        let surplus = idle.put(&opened.upstream, line, Instant::now(), limits.max_idle);
+        let first = idle.start_sweeping();
         drop(idle);
         drop(surplus);
-        self.sweep_later();
+        self.sweep_if(first);
     }
 
     fn sweep_later(self: &Arc<Pool>) {
-        if self.idle().start_sweeping() {
+        let first = self.idle().start_sweeping();
+        self.sweep_if(first);
+    }
+
+    fn sweep_if(self: &Arc<Pool>, first: bool) {
+        if first {
             tokio::spawn(Pool::sweep(Arc::downgrade(self)));
         }
     }

@@ -53,13 +53,13 @@ where
             let handled = Caught::new(handling, &metrics);
             let (clock, held) = (clock.clone(), held.clone());
             async move {
-                let response = handled.await?;
+                let mut response = handled.await?;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
                     || (connect && response.status().is_success())
                 {
                     clock.lift();
                 }
-                let pieces = response.extensions().get().cloned();
+                let pieces = response.body_mut().pieces();
                 let gated = response.map(|body| Gated::new(body, clock, held, pieces));
                 Ok::<_, std::convert::Infallible>(gated)
             }

@@ -1,11 +1,13 @@
 //! One request and its response: the value that owns the spans, the in-flight entry and the upstream connection, and
 //! ends them once.
 //!
-//! It ends when the response body ends ([`Watch::end`]), or when it is dropped (client gone, panic, drain deadline): then
+//! It ends ([`ends`]) when the response body ends, or when it is dropped (client gone, panic, drain deadline): then
 //! as cancelled. The span status rules are those of OTel's HTTP conventions: 5xx fails a SERVER span, 4xx and 5xx a CLIENT
 //! span; and those for gRPC ([`grpc::Status`]).
 
-use std::borrow::Cow;
+mod answer;
+mod ends;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -13,22 +15,19 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
-use super::error::{ExchangeError, Fault};
 use super::{Direction, Hop, grpc};
-use crate::correlation::{Presence, Stamp};
-use crate::proxy::body::{BodyEnd, ResponseBody, Watch, Watched};
+use crate::correlation::Presence;
+use crate::proxy::body::{ResponseBody, Watched};
 use crate::proxy::forwarding::websocket;
 use crate::proxy::pool::Pooled;
 use crate::proxy::pressure::Admitted;
-use crate::proxy::server::{Connection, Glitch};
+use crate::proxy::server::Connection;
 use crate::routing::{SamplerKind, Snapshot};
-use crate::telemetry::metrics::{DurationFamily, Exemplar, HexId, Reason, RequestLabels};
+use crate::telemetry::metrics::RequestLabels;
 use crate::trace::sampling::{self, Sampler};
-use crate::trace::span::{End, Moment, Span, Value};
+use crate::trace::span::{Moment, Span, Value};
 use crate::trace::{Context, Parent, semconv, span};
 
-/// Of who is asked to come back: a place may be free in a second.
-const SOON: HeaderValue = HeaderValue::from_static("1");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// See the module.
@@ -144,70 +143,6 @@ impl Exchange {
         Response::from_parts(parts, ResponseBody::Streaming(body))
     }
 
-    /// hopspan's own answer to `error`: RFC 9209's Proxy-Status, and the trace ID so that it can be looked up.
-    pub fn answer(mut self, error: &ExchangeError) -> Response<ResponseBody> {
-        let told = error.told();
-        // Whatever state it is in, it serves nobody else.
-        self.pooled = None;
-        self.hop
-            .metrics
-            .proxy_errors
-            .get_or_create(&Reason { reason: told.name })
-            .inc();
-        let trace_id = self.span.as_ref().map(|span| span.context().trace_id);
-        self.set_status(told.status);
-        self.labels.error_type = told.name;
-        for span in [self.app_span.as_mut(), self.span.as_mut()]
-            .into_iter()
-            .flatten()
-        {
-            // A client's mistake does not fail the server's span (5xx rule of the conventions).
-            if told.fault != Fault::Client || told.status.is_server_error() {
-                span.fail(told.name, Some(Cow::Owned(error.to_string())));
-            }
-        }
-        let body = match trace_id {
-            Some(trace_id) => format!("hopspan: {error}\ntrace {trace_id}\n"),
-            None => format!("hopspan: {error}\n"),
-        };
-        let mut response = Response::new(if self.method == Method::HEAD {
-            ResponseBody::Empty
-        } else {
-            ResponseBody::from(body)
-        });
-        *response.status_mut() = told.status;
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
-        // What a client sent after CONNECT was meant for a tunnel: as requests it could be anybody's.
-        let tunnel = self.method == Method::CONNECT;
-        let malformed = matches!(
-            error,
-            ExchangeError::BadRequest { .. }
-                | ExchangeError::RequestIncomplete
-                | ExchangeError::RequestStalled
-        );
-        let short = matches!(error, ExchangeError::OutOfMemory);
-        if tunnel || malformed || short || self.had_trailers() {
-            // Who sends one malformed message may mean another by the bytes that follow it.
-            headers.insert(header::CONNECTION, CLOSE);
-        }
-        if malformed {
-            response.extensions_mut().insert(Glitch);
-        }
-        let headers = response.headers_mut();
-        if short || matches!(error, ExchangeError::ConnectionLimitReached(_)) {
-            headers.insert(header::RETRY_AFTER, SOON);
-        }
-        if let Ok(value) = HeaderValue::try_from(format!("hopspan; error={}", told.name)) {
-            headers.insert("proxy-status", value);
-        }
-        self.finish(End::Complete);
-        response
-    }
-
     /// Where trailers end, hyper takes a line end for the end that others would not: what follows on that connection is
     /// then not what the client means.
     fn had_trailers(&self) -> bool {
@@ -286,65 +221,6 @@ impl Exchange {
             super::capture(span, headers, name, key);
         }
     }
-
-    /// Ends everything, once: connection, in-flight entry, spans, metrics.
-    pub fn finish(&mut self, end: End) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        // Before the connection may serve the next request.
-        self.leave(end == End::Complete);
-        if let Some(pooled) = self.pooled.take() {
-            pooled.finish(end == End::Complete);
-        }
-        self.connection.received.mark();
-        match &end {
-            End::Complete => {}
-            End::Failed(error_type, _) => self.labels.error_type = error_type,
-            End::Cancelled => self.labels.error_type = semconv::error_type::CANCELLED,
-        }
-        let now = Instant::now();
-        self.observe(now);
-        for span in [self.app_span.take(), self.span.take()]
-            .into_iter()
-            .flatten()
-        {
-            span.end_at(end.clone(), now);
-        }
-    }
-
-    /// The app is done with the request, or hopspan with the app.
-    fn leave(&mut self, complete: bool) {
-        let Some(presence) = self.presence.take() else {
-            return;
-        };
-        let pooled = self.pooled.as_ref().filter(|_| complete);
-        let received = pooled.and_then(|pooled| pooled.connection().received.as_ref());
-        let last = received.and_then(|received| received.last());
-        presence.finished(last.map(|last| Stamp {
-            realtime_ns: last.realtime_ns,
-            monotonic_ns: last.monotonic_ns,
-        }));
-    }
-
-    fn observe(&self, now: Instant) {
-        let family: &DurationFamily = match self.direction {
-            Direction::Inbound => &self.hop.metrics.server_duration,
-            Direction::Outbound => &self.hop.metrics.client_duration,
-        };
-        let exemplar = self
-            .span
-            .as_ref()
-            .filter(|span| span.is_recording())
-            .map(|span| Exemplar {
-                trace_id: HexId(span.context().trace_id.to_bytes()),
-            });
-        let lasted = now.saturating_duration_since(self.started.instant);
-        let seconds = lasted.as_secs_f64();
-        family
-            .get_or_create(&self.labels)
-            .observe(seconds, exemplar, None);
-    }
 }
 
 /// The context of a span below `parent`: see [`Exchange::sampled_context`].
@@ -380,29 +256,6 @@ pub(super) fn limits(snapshot: &Snapshot) -> span::Limits {
         attributes: snapshot.limits.attributes,
         value_bytes: snapshot.limits.attribute_bytes,
         bytes: snapshot.limits.span_bytes,
-    }
-}
-
-impl Watch for Exchange {
-    fn trailers(&mut self, fields: &HeaderMap) {
-        self.set_grpc_status(fields);
-    }
-
-    fn end(mut self: Box<Self>, how: BodyEnd<'_>) {
-        self.finish(match how {
-            BodyEnd::Complete => End::Complete,
-            BodyEnd::Cancelled => End::Cancelled,
-            BodyEnd::Failed(error) => End::Failed(
-                "http_response_incomplete",
-                Some(Cow::Owned(error.to_string())),
-            ),
-        });
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.finish(End::Cancelled);
     }
 }
 

@@ -1,0 +1,81 @@
+//! hopspan's own answers: what a client is told where no upstream answered.
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, Method, Response, header};
+
+use super::{CLOSE, Exchange};
+use crate::hop::error::{ExchangeError, Fault};
+use crate::proxy::body::ResponseBody;
+use crate::proxy::server::Glitch;
+use crate::telemetry::metrics::Reason;
+use crate::trace::span::End;
+
+/// Of who is asked to come back: a place may be free in a second.
+const SOON: HeaderValue = HeaderValue::from_static("1");
+
+impl Exchange {
+    /// hopspan's own answer to `error`: RFC 9209's Proxy-Status, and the trace ID so that it can be looked up.
+    pub fn answer(mut self, error: &ExchangeError) -> Response<ResponseBody> {
+        let told = error.told();
+        // Whatever state it is in, it serves nobody else.
+        self.pooled = None;
+        self.hop
+            .metrics
+            .proxy_errors
+            .get_or_create(&Reason { reason: told.name })
+            .inc();
+        let trace_id = self.span.as_ref().map(|span| span.context().trace_id);
+        self.set_status(told.status);
+        self.labels.error_type = told.name;
+        for span in [self.app_span.as_mut(), self.span.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            // A client's mistake does not fail the server's span (5xx rule of the conventions).
+            if told.fault != Fault::Client || told.status.is_server_error() {
+                span.fail(told.name, Some(Cow::Owned(error.to_string())));
+            }
+        }
+        let body = match trace_id {
+            Some(trace_id) => format!("hopspan: {error}\ntrace {trace_id}\n"),
+            None => format!("hopspan: {error}\n"),
+        };
+        let mut response = Response::new(if self.method == Method::HEAD {
+            ResponseBody::Empty
+        } else {
+            ResponseBody::from(body)
+        });
+        *response.status_mut() = told.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        // What a client sent after CONNECT was meant for a tunnel: as requests it could be anybody's.
+        let tunnel = self.method == Method::CONNECT;
+        let malformed = matches!(
+            error,
+            ExchangeError::BadRequest { .. }
+                | ExchangeError::RequestIncomplete
+                | ExchangeError::RequestStalled
+        );
+        let short = matches!(error, ExchangeError::OutOfMemory);
+        if tunnel || malformed || short || self.had_trailers() {
+            // Who sends one malformed message may mean another by the bytes that follow it.
+            headers.insert(header::CONNECTION, CLOSE);
+        }
+        if malformed {
+            response.extensions_mut().insert(Glitch);
+        }
+        let headers = response.headers_mut();
+        if short || matches!(error, ExchangeError::ConnectionLimitReached(_)) {
+            headers.insert(header::RETRY_AFTER, SOON);
+        }
+        if let Ok(value) = HeaderValue::try_from(format!("hopspan; error={}", told.name)) {
+            headers.insert("proxy-status", value);
+        }
+        self.finish(End::Complete);
+        response
+    }
+}

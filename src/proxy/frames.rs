@@ -8,6 +8,8 @@ use super::growing::{COST, FREE};
 
 /// What the client side begins with.
 const PREFACE: u32 = 24;
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 section 6.8): no stream is in hand, none was taken.
+pub(crate) const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb];
 /// Of a frame, before its payload.
 const FRAME: usize = 9;
 const HEADERS: u8 = 1;
@@ -20,6 +22,8 @@ const DECODED: usize = 4;
 pub(crate) struct Frames {
     /// The most that a head may be.
     head: usize,
+    /// What the connection takes until its first head is whole.
+    base: usize,
     /// What is there of the next frame's first bytes.
     begun: [u8; FRAME],
     count: usize,
@@ -30,10 +34,11 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Before the preface. `head`: what a head may be (RFC 9113 section 6.5.2).
-    pub(crate) fn new(head: usize) -> Frames {
+    /// Before the preface. `head`: what a head may be (RFC 9113 section 6.5.2). `base`: what counts until one is whole.
+    pub(crate) fn new(head: usize, base: usize) -> Frames {
         Frames {
             head,
+            base,
             begun: [0; FRAME],
             count: 0,
             left: PREFACE,
@@ -54,7 +59,7 @@ impl Frames {
             _ => self.here.saturating_sub(FREE) * COST,
         };
         let head = if self.open { self.head * DECODED } else { 0 };
-        partial + head
+        self.base + partial + head
     }
 
     /// These bytes were read.
@@ -86,6 +91,9 @@ impl Frames {
         (self.count, self.here) = (0, 0);
         if matches!(kind, HEADERS | CONTINUATION) {
             self.open = flags & END_HEADERS == 0;
+            if !self.open {
+                self.base = 0;
+            }
         }
     }
 }
@@ -103,8 +111,9 @@ mod tests {
 
     /// What is taken after each of these, read in pieces of so many bytes.
     fn takes(frames: &[&[u8]], piece: usize) -> Vec<usize> {
-        let mut state = Frames::new(16 * 1024);
+        let mut state = Frames::new(16 * 1024, 100);
         state.read(&[b'P'; PREFACE as usize]);
+        assert_eq!(state.takes(), 100, "until there is a head");
         let after = |bytes: &&[u8]| {
             bytes.chunks(piece).for_each(|piece| state.read(piece));
             state.takes()

@@ -35,35 +35,54 @@ impl Growing {
         }
     }
 
+    /// What the connection speaks is known, which takes so many bytes. Whether there is room; when memory is out only for a
+    /// few, until they have a request.
+    pub(crate) fn begins(&self, bytes: usize) -> bool {
+        self.pressure.asks(bytes) || self.takes(bytes)
+    }
+
     /// So many bytes more were read. An error where there is no room for them: the connection is to be closed.
     pub(crate) fn by(&self, bytes: usize) -> io::Result<()> {
-        if self.told.load(Ordering::Relaxed) {
-            return Ok(());
-        }
         // One task reads.
         let read = self.read.load(Ordering::Relaxed).saturating_add(bytes);
         self.read.store(read, Ordering::Relaxed);
-        match read.saturating_sub(FREE) {
-            0 => Ok(()),
-            beyond => match self.takes(beyond.saturating_mul(COST)) {
+        match self.beyond() {
+            1.. if !self.told.load(Ordering::Relaxed) => match self.takes_at_least(self.beyond()) {
                 true => Ok(()),
                 false => Err(no_room()),
             },
+            _ => Ok(()),
         }
+    }
+
+    /// Whether there is little memory.
+    pub(crate) fn is_short(&self) -> bool {
+        self.pressure.level() > Level::Ease
+    }
+
+    /// What was read takes beyond what was charged with the connection.
+    pub(crate) fn beyond(&self) -> usize {
+        let read = self.read.load(Ordering::Relaxed);
+        read.saturating_sub(FREE).saturating_mul(COST)
+    }
+
+    /// What was read was passed on: of TLS it was a whole record.
+    pub(crate) fn passed_on(&self) {
+        self.read.store(0, Ordering::Relaxed);
     }
 
     /// What was read is a request now, or gone.
     pub(crate) fn settle(&self) {
         if !self.told.load(Ordering::Relaxed) {
-            self.read.store(0, Ordering::Relaxed);
+            self.passed_on();
             self.takes(0);
         }
     }
 
-    /// From now on it is told what there is, and nothing counted.
-    pub(crate) fn is_told(&self) {
-        self.settle();
+    /// From now on it is told what there is, and nothing counted. Gives what is charged until then.
+    pub(crate) fn is_told(&self) -> usize {
         self.told.store(true, Ordering::Relaxed);
+        self.charged.load(Ordering::Relaxed)
     }
 
     /// Tells that so much is held that is not whole, of which `open` is a head; `idle`: and nothing else is in hand. Whether
@@ -72,6 +91,10 @@ impl Growing {
     /// What is in hand with others is not worth theirs, unless memory is out and the head may still grow.
     pub(crate) fn holds(&self, bytes: usize, open: bool, idle: bool) -> bool {
         self.takes(bytes) || !(idle || open && self.pressure.level() == Level::Out)
+    }
+
+    fn takes_at_least(&self, bytes: usize) -> bool {
+        bytes <= self.charged.load(Ordering::Relaxed) || self.takes(bytes)
     }
 
     fn takes(&self, bytes: usize) -> bool {
@@ -152,6 +175,20 @@ mod tests {
     }
 
     #[test]
+    fn who_begins_when_memory_is_out_is_one_of_a_few() {
+        let (pressure, new) = growing(1000);
+        let before: Vec<_> = (0..100).map(|_| new()).collect();
+        assert!(before.iter().all(|one| one.begins(16 * 1024)));
+        assert_eq!(pressure.heads(), 0, "it is not held against them");
+        pressure.set(Level::Out, i64::MAX);
+        let after: Vec<_> = (0..100).map(|_| new()).collect();
+        let let_in = after.iter().filter(|one| one.begins(16 * 1024)).count();
+        assert!((8..=32).contains(&let_in), "{let_in}");
+        after.iter().for_each(Growing::settle);
+        assert!(new().begins(16 * 1024), "as soon as they have requests");
+    }
+
+    #[test]
     fn what_grows_is_looked_at_before_it_is_too_much() {
         let (pressure, new) = growing(usize::MAX);
         let set = Arc::downgrade(&pressure);
@@ -170,6 +207,8 @@ mod tests {
         head.is_told();
         head.by(100_000).unwrap();
         assert_eq!(pressure.heads(), 0);
+        head.passed_on();
+        assert_eq!(head.beyond(), 0);
         assert!(head.holds(1000, true, true));
         head.settle();
         assert_eq!(pressure.heads(), 1000, "another request began");

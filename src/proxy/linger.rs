@@ -3,7 +3,7 @@
 //! Closing a socket that holds unread bytes makes the kernel send RST, and that can take the answer from a client that
 //! has not read it yet (RFC 9112 section 9.6). So the write side is closed first, and what the client still sends is
 //! read and thrown away, until it has seen the end or a limit is over. A connection whose last request had no body is
-//! closed at once.
+//! closed at once; and short of memory, one whose client has sent what it was about to.
 
 use std::future::Future;
 use std::io;
@@ -16,8 +16,9 @@ use tokio::time::{Instant, Sleep};
 
 /// How long a client may go on sending after the answer.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How long it may be silent meanwhile.
+/// How long it may be silent meanwhile; and short of memory.
 const SILENCE: Duration = Duration::from_secs(1);
+const BRIEF: Duration = Duration::from_millis(1);
 
 /// The state of a close.
 #[derive(Default)]
@@ -29,11 +30,12 @@ pub(crate) struct Linger {
 
 impl Linger {
     /// Closes the write side of `socket`, then reads what is left, as the module says. `more`: the last request had a
-    /// body.
+    /// body. `short`: of memory.
     pub(crate) fn poll_shutdown<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         socket: &mut S,
         more: bool,
+        short: bool,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.shut {
@@ -43,9 +45,10 @@ impl Linger {
         if !more {
             return Poll::Ready(Ok(()));
         }
+        let longest = if short { BRIEF } else { SILENCE };
         let (last, silence) = self.wait.get_or_insert_with(|| {
             let now = Instant::now();
-            (now + LIMIT, Box::pin(tokio::time::sleep(SILENCE)))
+            (now + LIMIT, Box::pin(tokio::time::sleep(longest)))
         });
         let mut scratch = [0; 8192];
         loop {
@@ -54,7 +57,7 @@ impl Linger {
                 Poll::Ready(Ok(())) if !left.filled().is_empty() && Instant::now() < *last => {
                     silence
                         .as_mut()
-                        .reset((Instant::now() + SILENCE).min(*last));
+                        .reset((Instant::now() + longest).min(*last));
                 }
                 // Nothing more can come, or it has gone on for too long.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
@@ -71,7 +74,7 @@ mod tests {
 
     async fn close(socket: &mut (impl AsyncRead + AsyncWrite + Unpin), more: bool) {
         let mut linger = Linger::default();
-        std::future::poll_fn(|cx| linger.poll_shutdown(socket, more, cx))
+        std::future::poll_fn(|cx| linger.poll_shutdown(socket, more, false, cx))
             .await
             .unwrap();
     }

@@ -35,6 +35,8 @@ const HANDSHAKE: Duration = Duration::from_millis(50);
 const OWN: usize = 40;
 /// Idle connections that are closed when the process has no descriptor left.
 const EVICT: usize = 16;
+/// And at each look that finds no memory left.
+const EVICT_WITHOUT_MEMORY: usize = 64;
 
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 
@@ -85,6 +87,10 @@ pub async fn serve<H: Handler>(
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
+            () = server.options.pressure.is_out() => {
+                server.evicted(server.crowd.make_room(EVICT_WITHOUT_MEMORY, Instant::now()));
+                continue;
+            }
             () = server.stop.cancelled() => break,
         };
         match accepted {

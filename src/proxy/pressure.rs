@@ -9,6 +9,8 @@
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use tokio::sync::Notify;
+
 /// Requests at once, of those that come while memory is out; and connections to a listener.
 pub(crate) const FEW: usize = 8;
 /// What is charged for a request, and for a connection, until memory is looked at again.
@@ -47,6 +49,7 @@ pub struct Pressure {
     heads_most: AtomicUsize,
     /// Bytes that may be charged before memory is looked at.
     room: AtomicI64,
+    out: Notify,
     look: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -61,6 +64,7 @@ impl Default for Pressure {
             heads: AtomicUsize::default(),
             heads_most: AtomicUsize::new(usize::MAX),
             room: AtomicI64::new(i64::MAX),
+            out: Notify::new(),
             look: OnceLock::new(),
         }
     }
@@ -134,6 +138,22 @@ impl Pressure {
             late,
         };
         (!late || before < FEW).then_some(admitted)
+    }
+
+    /// Whether there is memory for so many bytes that somebody who was let in before takes now.
+    pub(crate) fn asks(&self, bytes: usize) -> bool {
+        self.charge(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.level() < Level::Out
+    }
+
+    /// Resolves when memory is found to be out.
+    pub(crate) async fn is_out(&self) {
+        self.out.notified().await;
+    }
+
+    /// Tells those who wait for it that memory is out: to be called at each look that finds it so.
+    pub fn tell_out(&self) {
+        self.out.notify_waiters();
     }
 
     /// A head takes so many bytes more; whether there is room for them. To be given back by [`Pressure::shrinks`] in any

@@ -41,6 +41,7 @@ mod http2;
 mod named;
 mod options;
 mod redirected;
+mod short;
 mod streams;
 mod tls;
 
@@ -155,6 +156,9 @@ pub(crate) async fn serve_connection<G, H>(
     // Boxed: most connections should not have the room of a handshake.
     let (spoken, rewound) = match (spoken, options.tls.load_full()) {
         (Spoken::Tls, Some(tls)) => {
+            if !clock.growing.begins(spoken.takes()) {
+                return options.count("memory");
+            }
             let accepting = Box::pin(tls::accept(rewound, &tls, &limits, options));
             let Some((spoken, stream, session)) = accepting.await else {
                 return;
@@ -191,6 +195,10 @@ async fn speak<G, H>(
     G: Send + Unpin + 'static,
     H: Handler,
 {
+    if !clock.growing.begins(spoken.takes()) {
+        options.count("memory");
+        return Box::pin(short::tell(spoken, rewound, &clock)).await;
+    }
     let limits = options.limits.load_full();
     let held = Held::requests(&options.metrics);
     let mut io = Timed::new(rewound, clock.clone(), limits.write_timeout, held, guard);

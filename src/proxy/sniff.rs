@@ -33,6 +33,17 @@ pub(crate) enum Spoken {
     Tls,
 }
 
+impl Spoken {
+    /// Bytes that a connection takes more, once that is known: buffers, and a head as most are.
+    pub(crate) fn takes(self) -> usize {
+        match self {
+            Spoken::Http1 => 16 * 1024,
+            Spoken::Http2 => 24 * 1024,
+            Spoken::Tls => 48 * 1024,
+        }
+    }
+}
+
 /// Why it is not known what a client speaks.
 #[derive(Debug)]
 pub(crate) enum Unheard {

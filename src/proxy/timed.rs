@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::frames::Frames;
+use super::frames::{CALM, Frames};
 use super::growing::{self, Growing};
 use super::held::{Gate, Held};
 use super::linger::Linger;
@@ -187,9 +187,6 @@ impl Future for HeadWait {
     }
 }
 
-/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 section 6.8): no stream is in hand, none was taken.
-const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb];
-
 /// A socket that counts what it reads and does not wait for ever to write. `G` is dropped after the socket closed.
 pub(crate) struct Timed<S, G> {
     socket: S,
@@ -233,8 +230,8 @@ impl<S, G> Timed<S, G> {
 
     /// HTTP/2 is spoken, with heads of so many bytes at most.
     pub(crate) fn framed(mut self, head: usize) -> Self {
-        self.clock.growing.is_told();
-        self.frames = Some(Box::new(Frames::new(head)));
+        let base = self.clock.growing.is_told();
+        self.frames = Some(Box::new(Frames::new(head, base)));
         self
     }
 
@@ -307,9 +304,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> Timed<S, G> {
             return Ok(());
         };
         frames.read(read);
+        if !read.is_empty() {
+            self.clock.growing.passed_on();
+        }
         let idle = self.clock.idle_since().is_some();
         let growing = &self.clock.growing;
-        if growing.holds(frames.takes(), frames.is_open(), idle) {
+        if growing.holds(frames.takes() + growing.beyond(), frames.is_open(), idle) {
             return Ok(());
         }
         if idle && !self.unflushed {
@@ -329,7 +329,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let this = &mut *self;
-        ready!(this.held.poll_read(&mut this.socket, cx, buf))?;
+        let polled = this.held.poll_read(&mut this.socket, cx, buf)?;
+        if polled.is_pending() && this.clock.growing.beyond() > 0 {
+            // A record of TLS that is not whole.
+            this.hear(&[], cx)?;
+        }
+        ready!(polled);
         let read = buf.filled().get(before..).unwrap_or_default();
         if !read.is_empty() {
             let count = read.len() as u64;
@@ -391,7 +396,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
             return Pin::new(&mut this.socket).poll_shutdown(cx);
         }
         let more = this.clock.body_expected.load(Ordering::Relaxed);
-        this.linger.poll_shutdown(&mut this.socket, more, cx)
+        let short = this.clock.growing.is_short();
+        this.linger.poll_shutdown(&mut this.socket, more, short, cx)
     }
 }
 

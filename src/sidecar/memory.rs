@@ -2,7 +2,7 @@
 //!
 //! The limit is the control group's (v1 and v2), unless the config has its own. From 85 % of it on, what can be given back
 //! is: idle upstream connections, and three quarters of the span queue. From 95 % on, nothing new is taken
-//! ([`Pressure`]). Counted is what is resident, what the kernel has for connections, and what requests in hand may still
+//! ([`Pressure`]), and clients' connections that have been idle for longest are closed. Counted is what is resident, what the kernel has for connections, and what requests in hand may still
 //! come to. Only hopspan's own memory is looked at: what the app takes of a limit they share is not for hopspan to give
 //! back.
 
@@ -93,6 +93,9 @@ impl Memory {
         *before = level;
         if level > Level::Ease {
             self.pools.iter().for_each(|pool| pool.close_idle());
+        }
+        if level == Level::Out {
+            self.pressure.tell_out();
         }
         self.queue.tighten(level > Level::Ease);
         seen.limit

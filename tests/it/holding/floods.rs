@@ -30,6 +30,8 @@ struct Row {
     count: [usize; 2],
     each: usize,
     open: fn(SocketAddr) -> Option<TcpStream>,
+    /// What each says when all are there.
+    then: &'static [u8],
     /// Whether there are more than can be let in at CI's size.
     too_many: bool,
 }
@@ -64,14 +66,16 @@ fn readers(to: SocketAddr) -> Option<TcpStream> {
     connect(to, &bytes)
 }
 
-fn rows() -> [Row; 5] {
+fn rows() -> [Row; 7] {
     let row = |name, count, each, too_many, open| Row {
         name,
         count,
         each,
         open,
+        then: b"",
         too_many,
     };
+    let silent: fn(SocketAddr) -> Option<TcpStream> = |to| connect(to, b"");
     [
         row("uploads that stall", [800, 5000], 1, true, upload),
         row("readers that stall", [800, 5000], 1, true, |to| {
@@ -87,9 +91,15 @@ fn rows() -> [Row; 5] {
         row("slow heads", [300, 10_000], 1, false, |to| {
             connect(to, b"GET / HTTP/1.1\r\nHost: shop\r\nX-A: ")
         }),
-        row("silent connections", [300, 10_000], 1, false, |to| {
-            connect(to, b"")
-        }),
+        row("silent connections", [300, 10_000], 1, false, silent),
+        Row {
+            then: b"GET / HTTP/1.1\r\nHost: shop\r\nX-A: ",
+            ..row("silent, then a slow head", [300, 10_000], 1, false, silent)
+        },
+        Row {
+            then: h2::PREFACE,
+            ..row("silent, then HTTP/2", [300, 10_000], 1, false, silent)
+        },
     ]
 }
 
@@ -170,7 +180,11 @@ async fn flood(row: &Row) {
     let held = tokio::task::spawn_blocking(move || {
         (0..count).filter_map(|_| open(to)).collect::<Vec<_>>()
     });
-    let held = within("a flood", held).await.unwrap();
+    let mut held = within("a flood", held).await.unwrap();
+    for stream in &mut held {
+        // Who was told is gone.
+        let _ = stream.write_all(row.then);
+    }
     let mut told = 0.0;
     within("the rest to be told", async {
         while row.too_many && told == 0.0 {

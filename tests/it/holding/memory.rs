@@ -31,13 +31,15 @@ async fn near_the_limit_idle_connections_go_and_who_is_here_is_served() {
     let inbound = hopspan.inbound;
     let here = tokio::spawn(async move { client::get(inbound, "/held").send().await });
     held.reached().await;
-    assert_eq!(client::get(inbound, "/").send().await.status, 404);
+    let mut idle = raw::connect(inbound).await;
+    assert_eq!(client::get(inbound, "/").via(&mut idle).await.status, 404);
     assert_eq!(app.open(), 2, "one in use, one idle");
     assert_eq!(hopspan.metric(PRESSURE).await, 0.0);
 
     reload(&hopspan, &limited(&base, "1MiB")).await;
     hopspan.until(PRESSURE, 2.0).await;
     eventually("the idle one to be closed", || app.open() == 1).await;
+    assert!(!idle.fill().await, "a client's idle connection is closed");
     held.release();
     assert_eq!(within("an answer", here).await.unwrap().text(), "at last");
     let used = hopspan.metric("hopspan_memory_bytes").await;

@@ -117,7 +117,7 @@ async fn flood(row: &Row) {
     let config = sidecar::to(app.address)
         .set("timeouts.header", json!(format!("{}s", long(300, 10))))
         // A thousand at once find the app busy.
-        .set("timeouts.connect", json!("30s"));
+        .set("timeouts.connect_app", json!("30s"));
     let limited = Limited::new(config).await;
     let (to, status) = (limited.hopspan.inbound, limited.hopspan.status);
     let others = load::gets(long(8, 1000), to, "/");

@@ -48,6 +48,8 @@ pub(super) struct Accepted {
     pub(super) since: Nanos,
     /// Who accepted it, and the descriptor.
     pub(super) owner: Option<(ProcessId, Fd)>,
+    /// Who was now seen to have it, and may have inherited it.
+    pub(super) heir: Option<ProcessId>,
 }
 
 #[derive(Debug, Default)]
@@ -227,7 +229,8 @@ impl Inbound {
             return;
         };
         if !existed(id, accepted.since) {
-            return; // it may have inherited it
+            accepted.heir.get_or_insert(id);
+            return;
         }
         open.remove(&inode);
         family.note(Kind::Inbound, fd);
@@ -329,6 +332,7 @@ impl Entry {
                 cookie: socket.cookie,
                 since: connection.began.max(self.waited),
                 owner: None,
+                heir: None,
             }),
         })
     }

@@ -140,6 +140,9 @@ pub(super) trait Kernel {
     fn open(&mut self, pid: Pid) -> Result<(Self::Process, ProcessId), Trouble>;
     /// The parent now; [`Trouble::Gone`] also for what has ended and waits to be reaped.
     fn parent(&mut self, process: &Self::Process) -> Result<Pid, Trouble>;
+    /// Whether this process may have been given others' children, whose parent ended: hopspan is, and the first process
+    /// of a PID namespace; true also where that cannot be seen.
+    fn reaps(&mut self, pid: Pid) -> bool;
     /// Whether the process is there, be it to be reaped only.
     fn is_there(&mut self, process: &Self::Process) -> bool;
     /// Something that is the same for processes of one control group; `None` where nobody says.

@@ -22,7 +22,7 @@ pub(super) use clocks::{
 };
 use files::{Link, decimal, each_entry, open_at, read_at_start, read_children, read_link};
 pub(super) use files::{newest, open_loads};
-use text::{parse_number, parse_polled, parse_stat, parse_syscall};
+use text::{parse_innermost, parse_number, parse_polled, parse_stat, parse_syscall};
 
 /// Ticks in a second of the times in `/proc`: USER_HZ, which is part of the ABI.
 const TICK_NANOS: u64 = 1_000_000_000 / 100;
@@ -110,6 +110,16 @@ impl Process {
         let mut buffer = [0; 1024];
         let text = read_at_start(&file, &mut buffer)?;
         parse_stat(text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Whether it is the first one of its PID namespace: `NSpid` in `status` ends in its number there.
+    pub(super) fn is_first(&self) -> io::Result<bool> {
+        let file = open_at(self.directory.as_raw_fd(), c"status", 0)?;
+        let mut buffer = [0; 4096];
+        let text = read_at_start(&file, &mut buffer)?;
+        parse_innermost(text)
+            .map(|pid| pid == 1)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// Whether the process is there: alive, or waiting to be reaped.

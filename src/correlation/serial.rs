@@ -18,7 +18,9 @@
 //!   answered that: if nothing was looked up meanwhile, nothing tells that it served two;
 //! * a child that inherited the caller's connection to hopspan, sent a call on it and was gone before this was looked up
 //!   did so for the request that its parent works on now. Children that are there are found ([`heirs`]), and what they
-//!   share is remembered; one that came and went between two looks leaves no trace.
+//!   share is remembered; one that came and went between two looks leaves no trace;
+//! * whose child a process is, it was from the start, unless its parent is the first of a PID namespace or hopspan: no
+//!   server asks to be given its workers' orphans (PR_SET_CHILD_SUBREAPER).
 //!
 //! A caller that is not yet waiting is waited for: 3 ms, and where it gets no turn on a CPU up to 25 ms (`engine`). The
 //! call goes on after that, joined or not.

@@ -96,6 +96,9 @@ impl Kernel for Processes {
     fn control_group(&mut self, _: &Handle) -> Option<u64> {
         unreachable!()
     }
+    fn reaps(&mut self, _: Pid) -> bool {
+        unreachable!()
+    }
     fn held(&mut self, _: &Handle, _: Fd) -> Result<Option<Inode>, Trouble> {
         unreachable!()
     }

@@ -66,6 +66,9 @@ impl Kernel for Sockets {
     fn control_group(&mut self, _: &()) -> Option<u64> {
         unreachable!()
     }
+    fn reaps(&mut self, _: Pid) -> bool {
+        unreachable!()
+    }
     fn held(&mut self, _: &(), _: Fd) -> Result<Option<Inode>, Trouble> {
         unreachable!()
     }

@@ -47,6 +47,20 @@ fn reads_a_name_that_looks_like_fields() {
 }
 
 #[test]
+fn reads_who_is_the_first_of_a_namespace() {
+    let status =
+        |numbers| format!("Name:\tNSpid: 1\nNStgid:\t9 1\nNSpid:\t{numbers}\nThreads:\t1\n");
+    for (numbers, innermost) in [("4711\t12\t1", 1), ("1", 1), ("4711\t12", 12)] {
+        assert_eq!(parse_innermost(&status(numbers)), Some(innermost));
+    }
+    for unreadable in ["", "NSpid:", "NSpid:\tone\n"] {
+        assert_eq!(parse_innermost(unreadable), None);
+    }
+    let here = parse_innermost(&std::fs::read_to_string("/proc/self/status").unwrap());
+    assert_eq!(own().is_first().unwrap(), here == Some(1));
+}
+
+#[test]
 fn reads_every_form_of_syscall() {
     assert_eq!(parse_syscall("running\n"), Some(Syscall::Running));
     assert_eq!(parse_syscall("-1 0x7ff 0x400\n"), Some(Syscall::Outside));

@@ -1,7 +1,7 @@
 //! What the files of `/proc` say, read from their text.
 
 use super::{Stat, Syscall, TICK_NANOS};
-use crate::correlation::kernel::Inode;
+use crate::correlation::kernel::{Inode, Pid};
 
 /// `pid (name) state ppid .. starttime ..`, where the name may hold spaces and brackets.
 pub(super) fn parse_stat(text: &str) -> Option<Stat> {
@@ -16,6 +16,12 @@ pub(super) fn parse_stat(text: &str) -> Option<Stat> {
         started: started.saturating_mul(TICK_NANOS),
         dead: matches!(state, "Z" | "X" | "x"),
     })
+}
+
+/// The process's number in the namespace that it is in: the last of the line `NSpid: 4711 12 1`.
+pub(super) fn parse_innermost(status: &str) -> Option<Pid> {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers?.split_ascii_whitespace().last()?.parse().ok()
 }
 
 /// `running`, `-1 sp pc`, or `number a1 .. a6 sp pc`.

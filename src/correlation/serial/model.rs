@@ -29,7 +29,8 @@ pub(super) use plan::{Act, Plan, Visit};
 const US: Nanos = 1_000;
 const MS: Nanos = 1_000_000;
 const LISTENER: Inode = 1;
-const MASTER: Pid = 10;
+const HOPSPAN: Pid = 1;
+pub(super) const MASTER: Pid = 10;
 
 /// Who caused something: a request of ours by number, or none.
 type Truth = Option<u64>;
@@ -150,7 +151,7 @@ impl World {
             ended: BTreeMap::new(),
             plan: plan.clone(),
         };
-        world.start(1, MASTER);
+        world.start(HOPSPAN, MASTER);
         world.shared = world.connect_out(MASTER);
         world.now += 10 * MS;
         for _ in 0..plan.workers {
@@ -198,6 +199,30 @@ impl World {
         pid
     }
 
+    /// A process that was forked a while after all others, and stays.
+    pub(super) fn late(&mut self, parent: Pid, orphan: bool) -> Pid {
+        self.now += 50 * MS;
+        let pid = self.fork(parent, [Op::Wait(60_000 * MS)].into());
+        if orphan {
+            self.orphan(pid);
+        }
+        pid
+    }
+
+    /// The parent of a process ends at once.
+    fn orphan(&mut self, pid: Pid) {
+        let reaper = self.reaper();
+        self.processes.get_mut(&pid).unwrap().parent = reaper;
+    }
+
+    /// Who is given the children of those that end.
+    fn reaper(&self) -> Pid {
+        match self.plan.master_first {
+            true => MASTER,
+            false => HOPSPAN,
+        }
+    }
+
     fn is_free(&self, pid: Pid) -> bool {
         let ended = self.ended.get(&pid).copied().unwrap_or(0);
         !self.processes.contains_key(&pid) && ended + 20 * MS <= self.now
@@ -210,12 +235,11 @@ impl World {
         for socket in held {
             self.drop_if_unheld(socket);
         }
-        for process in self
-            .processes
-            .values_mut()
-            .filter(|process| process.parent == pid)
-        {
-            process.parent = MASTER; // as where the master is the container's first process
+        let reaper = self.reaper();
+        for process in self.processes.values_mut() {
+            if process.parent == pid {
+                process.parent = reaper;
+            }
         }
         let workers = self
             .processes

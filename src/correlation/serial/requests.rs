@@ -171,26 +171,30 @@ impl<K: Kernel> Serial<K> {
         own_sockets: &[(Fd, Inode)],
     ) -> Result<bool, Unlinked> {
         let owner = accepted.owner.map(|(id, _)| id);
-        // A caller older than the connection cannot have inherited it from the process that accepted it.
-        if owner.is_some() && existed(caller.id, accepted.since) {
+        // A caller older than the connection cannot have inherited it, from the process that accepted it or any other.
+        let older = existed(caller.id, accepted.since);
+        if owner.is_some() && older {
             return Ok(true);
         }
         if alive {
-            let siblings = owner.is_some_and(|owner| self.siblings(kernel, caller.id, owner));
+            // Such a caller never had it where a process has it that descends from none that the caller forked: who was
+            // started after the connection was made has it from the one that accepted it, or accepted it itself.
+            let other = owner.or(accepted.heir.filter(|_| older));
+            let siblings = other.is_some_and(|other| self.siblings(kernel, caller.id, other));
             self.require(Rule::Siblings, siblings, Unlinked::UnknownOwner)?;
         }
         let holds = (own_sockets.iter()).any(|(_, inode)| *inode == accepted.inode);
         Ok(!holds)
     }
 
-    /// Whether both live and neither forked the other, nor are they children of different processes.
+    /// Whether both live and one process forked both: their parent, if it is none that is given others' children.
     fn siblings(&mut self, kernel: &mut K, one: ProcessId, other: ProcessId) -> bool {
         let mut parent = |id| {
             let member = self.family.member(id)?;
             kernel.parent(&member.handle).ok()
         };
         let parents = (parent(one), parent(other));
-        matches!(parents, (Some(of_one), Some(of_other)) if of_one == of_other)
+        matches!(parents, (Some(of_one), Some(of_other)) if of_one == of_other && !kernel.reaps(of_one))
     }
 }
 
@@ -203,3 +207,6 @@ pub(super) fn since(call: &Call) -> Nanos {
 pub(super) fn alive(call: &Call, request: &RequestView) -> bool {
     request.dispatched <= call.latest && request.done.is_none_or(|done| done >= since(call))
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ pub(in crate::correlation) enum Rule {
     Read,
     /// Every other request that was alive at that moment waits, or is another worker's.
     OthersElsewhere,
-    /// Where the caller is younger than another's request: both are living children of one process.
+    /// Where the caller, or who has it, is younger than another's request: both are living children of one process.
     Siblings,
     /// It is no event loop, and has no greenlets.
     Alone,

@@ -94,6 +94,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => Just(Act::Daemon),
         1 => Just(Act::ForkWorker),
         2 => Just(Act::HandOver),
+        1 => Just(Act::HandDown),
         2 => Just(Act::Nest),
         2 => Just(Act::Thread),
         4 => Just(Act::Work),
@@ -121,32 +122,36 @@ fn plan() -> impl Strategy<Value = Plan> {
     (
         1..4_usize,
         any::<bool>(),
+        any::<bool>(),
         prop::bool::weighted(0.3),
         prop::collection::vec(visit(), 1..8),
         prop::collection::vec(any::<u8>(), 0..400),
     )
-        .prop_map(|(workers, idle_calls, background, mut visits, schedule)| {
-            // Assumed of a process that takes up a request while it works on another: it is one that hopspan sees, it
-            // makes no call for it after its answer, and no work goes on for longer than ended requests are remembered.
-            let all = visits.iter().flat_map(|visit| &visit.requests);
-            let mut acts = all.flat_map(|(before, after)| before.iter().chain(after));
-            if acts.any(|act| *act == Act::Nest) {
-                for visit in &mut visits {
-                    visit.foreign = false;
-                    for (before, after) in &mut visit.requests {
-                        before.retain(|act| *act != Act::Sleep);
-                        after.clear();
+        .prop_map(
+            |(workers, idle_calls, master_first, background, mut visits, schedule)| {
+                // Assumed of a process that takes up a request while it works on another: it is one that hopspan sees, it
+                // makes no call for it after its answer, and no work goes on for longer than ended requests are remembered.
+                let all = visits.iter().flat_map(|visit| &visit.requests);
+                let mut acts = all.flat_map(|(before, after)| before.iter().chain(after));
+                if acts.any(|act| *act == Act::Nest) {
+                    for visit in &mut visits {
+                        visit.foreign = false;
+                        for (before, after) in &mut visit.requests {
+                            before.retain(|act| *act != Act::Sleep);
+                            after.clear();
+                        }
                     }
                 }
-            }
-            Plan {
-                workers,
-                idle_calls,
-                background,
-                visits,
-                schedule,
-            }
-        })
+                Plan {
+                    workers,
+                    idle_calls,
+                    master_first,
+                    background,
+                    visits,
+                    schedule,
+                }
+            },
+        )
 }
 
 /// As many as asked for, by default what takes a few seconds: `HOPSPAN_MODEL_CASES=1000000` for a long run.
@@ -201,6 +206,7 @@ fn a_plain_worker_is_joined() {
     let plan = Plan {
         workers: 2,
         idle_calls: false,
+        master_first: true,
         background: false,
         visits: vec![visit; 5],
         schedule: Vec::new(),

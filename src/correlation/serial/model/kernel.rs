@@ -85,11 +85,18 @@ impl Kernel for Fake {
     }
 
     fn own(&mut self) -> Pid {
-        1
+        HOPSPAN
     }
 
+    /// Where it is given orphans, those are among them.
     fn own_children(&mut self) -> Vec<Pid> {
-        Vec::new()
+        let world = self.world();
+        let own = world.reaper() == HOPSPAN;
+        let children = world
+            .processes
+            .iter()
+            .filter(|(_, p)| own && p.parent == HOPSPAN);
+        children.map(|(pid, _)| *pid).collect()
     }
 
     /// As little as there can be: what was put out of mind must not be taken for gone.
@@ -110,6 +117,10 @@ impl Kernel for Fake {
 
     fn parent(&mut self, handle: &Handle) -> Result<Pid, Trouble> {
         Ok(self.world().process(handle)?.parent)
+    }
+
+    fn reaps(&mut self, pid: Pid) -> bool {
+        self.world().reaper() == pid
     }
 
     fn is_there(&mut self, handle: &Handle) -> bool {

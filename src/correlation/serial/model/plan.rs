@@ -19,12 +19,14 @@ pub(in crate::correlation::serial) enum Act {
     Shared,
     /// A forked child that makes calls for this request, while its parent goes on.
     Fork,
-    /// A forked child that forks another and ends; the other calls, and its parent is the master.
+    /// A forked child that forks another and ends; the other calls, and its parent is whoever is given orphans.
     Daemon,
     /// A forked child that goes on accepting, as a worker, and keeps what it inherited.
     ForkWorker,
     /// A forked child that answers the request in its parent's stead.
     HandOver,
+    /// The same by a child's child, whose parent is whoever is given orphans.
+    HandDown,
     /// Accepts another connection meanwhile, makes a call, then serves both.
     Nest,
     /// A call by another thread.
@@ -52,6 +54,8 @@ pub(in crate::correlation::serial) struct Plan {
     pub(in crate::correlation::serial) workers: usize,
     /// Workers make calls between requests, too.
     pub(in crate::correlation::serial) idle_calls: bool,
+    /// The master is its container's first process, and given orphans; else hopspan is.
+    pub(in crate::correlation::serial) master_first: bool,
     /// Workers have a thread that makes calls of its own.
     pub(in crate::correlation::serial) background: bool,
     pub(in crate::correlation::serial) visits: Vec<Visit>,

@@ -260,12 +260,12 @@ impl World {
                 let calls = [Op::Wait(MS), pooled.clone(), Op::Wait(MS), pooled];
                 let ops = calls.into_iter().chain([STAY, Op::Exit]).collect();
                 let daemon = self.fork(pid, ops);
-                self.processes.get_mut(&daemon).unwrap().parent = MASTER;
+                self.orphan(daemon);
             }
             Act::ForkWorker => {
                 self.fork(pid, [Op::Accept].into());
             }
-            Act::HandOver => {
+            Act::HandOver | Act::HandDown => {
                 if let Some(socket) = request {
                     let call = Op::Act(Act::Fresh, truth, None);
                     let ops = [
@@ -275,7 +275,10 @@ impl World {
                         Op::Respond(socket),
                         Op::Exit,
                     ];
-                    self.fork(pid, ops.into());
+                    let child = self.fork(pid, ops.into());
+                    if act == Act::HandDown {
+                        self.orphan(child);
+                    }
                     let ops = &mut self.processes.get_mut(&pid).unwrap().ops;
                     ops.retain(|op| !matches!(op, Op::Respond(s) | Op::Next(s) if *s == socket));
                 }

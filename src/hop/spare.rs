@@ -1,7 +1,7 @@
 //! A request to send again, where sending twice has no effect twice: its head, packed, since nearly every request has one
 //! made and hardly any needs it.
 
-use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use crate::proxy::body::RequestBody;
 
@@ -10,9 +10,18 @@ pub(super) struct Spare {
     method: Method,
     uri: Uri,
     version: Version,
-    /// Lines of name, colon and value: no name has a colon, and no value a line end.
-    fields: Vec<u8>,
+    fields: Fields,
 }
+
+enum Fields {
+    /// Lines of name, colon and value: no name has a colon, and no value a line end.
+    Packed(Vec<u8>),
+    /// Values shared with the request: a copy of large ones would double what a client makes us hold.
+    Shared(HeaderMap),
+}
+
+/// A head of more bytes is not copied.
+const PACKED: usize = 1024;
 
 impl Spare {
     /// Of a request without a body that may be sent twice (RFC 9110 9.2.2), or of `any`, where the upstream can say that it
@@ -22,18 +31,11 @@ impl Spare {
         if !repeats || !http_body::Body::is_end_stream(request.body()) {
             return None;
         }
-        let mut fields = Vec::with_capacity(1024);
-        for (name, value) in request.headers() {
-            fields.extend_from_slice(name.as_str().as_bytes());
-            fields.push(b':');
-            fields.extend_from_slice(value.as_bytes());
-            fields.push(b'\n');
-        }
         Some(Spare {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            fields,
+            fields: Fields::of(request.headers()),
         })
     }
 
@@ -43,8 +45,36 @@ impl Spare {
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.version_mut() = self.version;
-        let headers = request.headers_mut();
-        for line in self.fields.split(|byte| *byte == b'\n') {
+        *request.headers_mut() = self.fields.headers();
+        request
+    }
+}
+
+impl Fields {
+    fn of(headers: &HeaderMap) -> Fields {
+        let lines = headers.iter();
+        let lines = lines.map(|(name, value)| name.as_str().len() + value.len() + 2);
+        let size = lines.sum();
+        if size > PACKED {
+            return Fields::Shared(headers.clone());
+        }
+        let mut packed = Vec::with_capacity(size);
+        for (name, value) in headers {
+            packed.extend_from_slice(name.as_str().as_bytes());
+            packed.push(b':');
+            packed.extend_from_slice(value.as_bytes());
+            packed.push(b'\n');
+        }
+        Fields::Packed(packed)
+    }
+
+    fn headers(self) -> HeaderMap {
+        let packed = match self {
+            Fields::Packed(packed) => packed,
+            Fields::Shared(headers) => return headers,
+        };
+        let mut headers = HeaderMap::new();
+        for line in packed.split(|byte| *byte == b'\n') {
             let colon = line.iter().position(|byte| *byte == b':');
             let parts = colon.and_then(|colon| line.split_at_checked(colon));
             let Some((name, [_, value @ ..])) = parts else {
@@ -57,7 +87,7 @@ impl Spare {
                 headers.append(name, value);
             }
         }
-        request
+        headers
     }
 }
 
@@ -89,7 +119,18 @@ mod tests {
     #[test]
     fn what_is_sent_again_is_the_same_request() {
         let first = request(Method::GET, RequestBody::Empty);
-        let again = Spare::of(&first, false).unwrap().request();
+        same(&first);
+        let mut large = request(Method::GET, RequestBody::Empty);
+        let value = HeaderValue::try_from("v".repeat(PACKED)).unwrap();
+        large.headers_mut().append("x-large", value);
+        same(&large);
+        let copy = Spare::of(&large, false).unwrap().request();
+        let at = |request: &Request<RequestBody>| request.headers()["x-large"].as_bytes().as_ptr();
+        assert_eq!(at(&copy), at(&large), "large values are shared");
+    }
+
+    fn same(first: &Request<RequestBody>) {
+        let again = Spare::of(first, false).unwrap().request();
         assert_eq!(again.method(), first.method());
         assert_eq!(again.uri(), first.uri());
         assert_eq!(again.version(), first.version());
@@ -100,7 +141,7 @@ mod tests {
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect()
         };
-        assert_eq!(lines(&again), lines(&first), "in this order");
+        assert_eq!(lines(&again), lines(first), "in this order");
     }
 
     #[test]

@@ -263,6 +263,12 @@ impl Span {
         let Some(record) = &mut self.record else {
             return;
         };
+        let room = record.attributes.len() < self.limits.attributes;
+        let text = matches!(value, Value::Text(_) | Value::List(_));
+        if known.is_none() && !text && room {
+            // What most are: no text of the request.
+            return record.attributes.push((key, value));
+        }
         let value = cut(value, self.limits.value_bytes);
         let known = known.and_then(|at| record.attributes.get_mut(at));
         let before = known.as_ref().map_or(0, |(_, value)| value.text_bytes());
@@ -273,7 +279,7 @@ impl Span {
         } else if let Some(known) = known {
             known.1 = value;
             self.text_bytes = text_bytes;
-        } else if record.attributes.len() < self.limits.attributes {
+        } else if room {
             record.attributes.push((key, value));
             self.text_bytes = text_bytes;
         } else {

@@ -101,12 +101,12 @@ impl Side {
 }
 
 impl Handler for Side {
-    fn handle(
+    async fn handle(
         &self,
         request: Request<Incoming>,
         connection: Arc<Connection>,
-    ) -> impl Future<Output = Response<ResponseBody>> + Send {
-        self.hop.handle(self.direction, request, connection)
+    ) -> Response<ResponseBody> {
+        self.hop.handle(self.direction, request, &connection).await
     }
 
     async fn relay(&self, client: Opaque, connection: Arc<Connection>) {
@@ -168,7 +168,7 @@ impl Hop {
         self: &Arc<Hop>,
         direction: Direction,
         mut request: Request<Incoming>,
-        connection: Arc<Connection>,
+        connection: &Arc<Connection>,
     ) -> Response<ResponseBody> {
         // the one hot read: the exchange sees one generation
         let websocket = websocket::ask(&mut request);
@@ -192,9 +192,9 @@ impl Hop {
         match outcome {
             Ok(Outcome::Answered(response)) => exchange.respond(response),
             Ok(Outcome::Upgraded(response, client)) => {
-                upgrade::switch(self, *exchange, response, client)
+                upgrade::switch(self, exchange, response, client)
             }
-            Ok(Outcome::Connected(connected)) => connected.answer(self, *exchange),
+            Ok(Outcome::Connected(connected)) => connected.answer(self, exchange),
             Err(error) => exchange.answer(&error),
         }
     }
@@ -227,15 +227,12 @@ impl Hop {
         }
         let trailers = exchange.trailers.as_ref();
         let request = request.map(|body| RequestBody::limited(body, stalled, trailers));
-        let mut response = {
-            // Pinned: with and without a limit it has the same room.
-            let sending = std::pin::pin!(self.send(exchange, direction, plan, request));
-            match plan.timeout {
-                Some(limit) => tokio::time::timeout(limit, sending)
-                    .await
-                    .map_err(|_| ExchangeError::HttpResponseTimeout(plan.upstream_name()))??,
-                None => sending.await?,
-            }
+        let sending = self.send(exchange, direction, plan, request);
+        let mut response = match plan.timeout {
+            Some(limit) => tokio::time::timeout(limit, sending)
+                .await
+                .map_err(|_| ExchangeError::HttpResponseTimeout(plan.upstream_name()))??,
+            None => sending.await?,
         };
         let cleaned = forwarding::clean_response(&mut response, asked);
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;

@@ -69,14 +69,13 @@ impl Exchange {
         hop: &Arc<Hop>,
         direction: Direction,
         request: &Request<Incoming>,
-        connection: Arc<Connection>,
-    ) -> Box<Exchange> {
+        connection: &Arc<Connection>,
+    ) -> Exchange {
         static NO_ROUTE: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
-        // Where it ends up: in the body of the response.
-        Box::new(Exchange {
+        Exchange {
             snapshot: hop.table.load(),
             hop: hop.clone(),
-            connection,
+            connection: connection.clone(),
             started: Moment::now(),
             method: request.method().clone(),
             span: None,
@@ -95,7 +94,7 @@ impl Exchange {
                 error_type: "",
             },
             ended: false,
-        })
+        }
     }
 
     /// Names the route for the metrics.
@@ -126,7 +125,7 @@ impl Exchange {
     }
 
     /// An answer of the upstream, on its way to the client.
-    pub fn respond(mut self: Box<Self>, response: Response<Incoming>) -> Response<ResponseBody> {
+    pub fn respond(mut self, response: Response<Incoming>) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         if self.had_trailers() {
             parts.headers.insert(header::CONNECTION, CLOSE);
@@ -138,8 +137,7 @@ impl Exchange {
         // An event stream may be silent for as long as nothing happens, and so may those of gRPC.
         let silent = is_event_stream(&parts.headers) || grpc::is(&parts.headers);
         let idle = (!silent).then_some(self.snapshot.timeouts.body_idle);
-        let pieces = self.pooled.as_mut().and_then(Pooled::pieces);
-        let body = Watched::new(body, self).idle_limit(idle).in_pieces(pieces);
+        let body = Watched::new(body, Box::new(self)).idle_limit(idle);
         Response::from_parts(parts, ResponseBody::Streaming(body))
     }
 
@@ -210,9 +208,6 @@ impl Exchange {
     }
 
     fn capture_response(&mut self, headers: &HeaderMap) {
-        if self.snapshot.capture.response_headers.is_empty() {
-            return;
-        }
         let snapshot = self.snapshot.clone();
         for (name, key) in &snapshot.capture.response_headers {
             let Some(span) = self.span.as_mut().filter(|span| span.is_recording()) else {

@@ -21,7 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::held::{Pieces, Sending};
+use super::held::Sending;
 
 /// What a request to an upstream carries.
 pub type RequestBody = Content;
@@ -59,23 +59,14 @@ impl Content {
             watch,
             idle: None,
             sending: None,
-            pieces: None,
         };
         Content::Streaming(watched.idle_limit(limit))
     }
 
     /// How it is sent to an upstream.
-    pub(super) fn is_sent(&mut self, how: impl FnOnce() -> Sending) {
+    pub(super) fn is_sent(&mut self, how: Sending) {
         if let Content::Streaming(body) = self {
-            body.sending = Some(how());
-        }
-    }
-
-    /// What its pieces are counted in while a client has yet to take them.
-    pub(super) fn pieces(&mut self) -> Option<Arc<Pieces>> {
-        match self {
-            Content::Streaming(body) => body.pieces.take(),
-            _ => None,
+            body.sending = Some(how);
         }
     }
 }
@@ -265,8 +256,6 @@ pub struct Watched<B: Body> {
     idle: Option<IdleLimit>,
     /// Of a request.
     sending: Option<Sending>,
-    /// Of a response.
-    pieces: Option<Arc<Pieces>>,
 }
 
 /// The longest wait for the next frame. The timer is set once per limit, not once per frame: when it fires too
@@ -302,14 +291,7 @@ impl<B: Body> Watched<B> {
             watch: Some(watch),
             idle: None,
             sending: None,
-            pieces: None,
         }
-    }
-
-    /// Counts pieces that a client has yet to take.
-    pub(crate) fn in_pieces(mut self, pieces: Option<Arc<Pieces>>) -> Watched<B> {
-        self.pieces = pieces;
-        self
     }
 
     /// Fails the body when its sender makes no progress for `limit` while it is being read. `None`: waits for ever.

@@ -328,22 +328,16 @@ impl Pool {
         if limits.idle.is_zero() || limits.max_idle == 0 || line.is_closed() {
             return;
         }
-        let opened = line.opened().clone();
+        let upstream = line.opened().upstream.clone();
         let mut idle = self.idle();
-        let surplus = idle.put(&opened.upstream, line, Instant::now(), limits.max_idle);
-        let first = idle.start_sweeping();
+        let surplus = idle.put(upstream, line, Instant::now(), limits.max_idle);
         drop(idle);
         drop(surplus);
-        self.sweep_if(first);
+        self.sweep_later();
     }
 
     fn sweep_later(self: &Arc<Pool>) {
-        let first = self.idle().start_sweeping();
-        self.sweep_if(first);
-    }
-
-    fn sweep_if(self: &Arc<Pool>, first: bool) {
-        if first {
+        if self.idle().start_sweeping() {
             tokio::spawn(Pool::sweep(Arc::downgrade(self)));
         }
     }

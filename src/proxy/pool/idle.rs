@@ -48,7 +48,7 @@ impl<T> Idle<T> {
     /// back `line` itself.
     pub(crate) fn put(
         &mut self,
-        upstream: &Upstream,
+        upstream: Upstream,
         line: T,
         since: Instant,
         max: usize,
@@ -56,10 +56,7 @@ impl<T> Idle<T> {
         if self.count >= MAX_IDLE {
             return Some(line);
         }
-        let entries = match self.upstreams.get_mut(upstream) {
-            Some(entries) => entries,
-            None => self.upstreams.entry(upstream.clone()).or_default(),
-        };
+        let entries = self.upstreams.entry(upstream).or_default();
         entries.push_back(Entry { line, since });
         if entries.len() > max {
             return entries.pop_front().map(|entry| entry.line);
@@ -129,7 +126,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut idle = Idle::default();
         for number in 0..4 {
-            let surplus = idle.put(&app, number, at(number), 3);
+            let surplus = idle.put(app.clone(), number, at(number), 3);
             assert_eq!(surplus, (number == 3).then_some(0));
         }
         assert_eq!(idle.oldest(), Some(at(1)));
@@ -143,8 +140,8 @@ mod tests {
         assert_eq!(idle.expire(None, |number| *number == 2), [2]);
         assert_eq!((idle.count(), idle.oldest()), (0, None));
         for number in 0..2000 {
-            let upstream = Upstream::from(Address::tcp("service", number));
-            let kept = idle.put(&upstream, 7, at(9), 3).is_none();
+            let upstream = Address::tcp("service", number).into();
+            let kept = idle.put(upstream, 7, at(9), 3).is_none();
             assert_eq!(kept, usize::from(number) < MAX_IDLE);
         }
         assert_eq!(idle.expire(Some(at(9)), |_| false).len(), MAX_IDLE);

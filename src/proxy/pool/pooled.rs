@@ -14,7 +14,7 @@ use super::shared::Stream;
 use super::{Opened, Pool};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forwarding;
-use crate::proxy::held::{Flow, Held, Pieces, Sending};
+use crate::proxy::held::{Flow, Held, Sending};
 
 /// How long a finished exchange may take to leave its connection ready. Only an upstream that answered without reading
 /// the whole request needs any time at all.
@@ -100,8 +100,6 @@ pub struct Pooled {
     place: Place,
     /// Where it was opened for this exchange.
     cost: Option<Cost>,
-    /// Those of the response.
-    pieces: Option<Arc<Pieces>>,
 }
 
 impl Pooled {
@@ -111,13 +109,7 @@ impl Pooled {
             pool: pool.clone(),
             place,
             cost,
-            pieces: None,
         }
-    }
-
-    /// What the response that was sent for is held in; given once.
-    pub(crate) fn pieces(&mut self) -> Option<Arc<Pieces>> {
-        self.pieces.take()
     }
 
     /// Which connection it is.
@@ -154,12 +146,10 @@ impl Pooled {
         &mut self,
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, SendError> {
-        let flow = self.line.flow();
-        request.body_mut().is_sent(|| Sending {
-            flow: flow.cloned(),
-            held: Held::requests(&self.pool.options.metrics),
-        });
-        self.pieces = flow.map(|flow| flow.pieces());
+        let held = Held::requests(&self.pool.options.metrics);
+        let flow = self.line.flow().cloned();
+        let pieces = flow.as_ref().map(|flow| flow.pieces());
+        request.body_mut().is_sent(Sending { flow, held });
         let sent = match &mut self.line {
             Line::Own { sender, .. } => {
                 // Where a connection of HTTP/2 was tried before.
@@ -171,6 +161,12 @@ impl Pooled {
                 stream.0.sender.clone().try_send_request(request).await
             }
         };
+        let sent = sent.map(|mut response| {
+            if let Some(pieces) = pieces {
+                response.extensions_mut().insert(pieces);
+            }
+            response
+        });
         sent.map_err(|mut failed| {
             let request = failed.take_message().map(Box::new);
             SendError::new(request, failed.into_error(), self.is_reused())

@@ -53,13 +53,13 @@ where
             let handled = Caught::new(handling, &metrics);
             let (clock, held) = (clock.clone(), held.clone());
             async move {
-                let mut response = handled.await?;
+                let response = handled.await?;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
                     || (connect && response.status().is_success())
                 {
                     clock.lift();
                 }
-                let pieces = response.body_mut().pieces();
+                let pieces = response.extensions().get().cloned();
                 let gated = response.map(|body| Gated::new(body, clock, held, pieces));
                 Ok::<_, std::convert::Infallible>(gated)
             }

@@ -65,12 +65,12 @@ where
             }
             let unanswered = glitches.unanswered();
             async move {
-                let (mut response, entered) = match handling {
+                let (response, entered) = match handling {
                     Ok((handling, entered)) => (handling.await?, Some(entered)),
                     Err(refused) => (refused.answer(), None),
                 };
                 unanswered.answered(response.extensions().get::<Glitch>().is_some());
-                let pieces = response.body_mut().pieces();
+                let pieces = response.extensions().get().cloned();
                 Ok::<_, Infallible>(response.map(|body| Paced::new(body, entered, held, pieces)))
             }
         })

@@ -22,6 +22,7 @@ pub mod stamped;
 pub mod tunnel;
 pub mod upstream;
 
+mod ahead;
 mod crowd;
 mod detect;
 mod frames;

@@ -63,6 +63,13 @@ impl Content {
         Content::Streaming(watched.idle_limit(limit))
     }
 
+    /// It is its receiver that makes no progress: the time does not count against its sender.
+    pub(super) fn pauses(&mut self) {
+        if let Content::Streaming(body) = self {
+            body.pauses();
+        }
+    }
+
     /// How it is sent to an upstream.
     pub(super) fn is_sent(&mut self, how: Sending) {
         if let Content::Streaming(body) = self {
@@ -304,6 +311,12 @@ impl<B: Body> Watched<B> {
         self
     }
 
+    fn pauses(&mut self) {
+        if let Some(idle) = &mut self.idle {
+            idle.waiting_since = None;
+        }
+    }
+
     fn tell(&mut self, how: BodyEnd<'_>) {
         if let Some(watch) = self.watch.take() {
             watch.end(how);
@@ -326,9 +339,7 @@ where
         let this = &mut *self;
         if this.sending.as_ref().is_some_and(Sending::waits) {
             // It is the upstream that makes no progress.
-            if let Some(idle) = &mut this.idle {
-                idle.waiting_since = None;
-            }
+            this.pauses();
             return Poll::Pending;
         }
         let polled = Pin::new(&mut this.inner).poll_frame(cx);

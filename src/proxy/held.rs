@@ -2,8 +2,9 @@
 //!
 //! A client that reads nothing costs itself one small request, and us what was read ahead for it. Two things bound that
 //! without slowing those who read. [`Gated`] takes no more of a response while the client's socket is full, and one large
-//! piece at a time: hyper would fill its buffer. And each piece counts as held until it is written, over all clients of both directions: the more
-//! is held, the less is read ahead ([`Held`]); and where that is little, nothing while one piece is held ([`Flow`]).
+//! piece at a time: hyper would fill its buffer. And each piece counts as held until it is written, over all clients of both
+//! directions: the more is held, the less is read at once ([`Held`]); and where that is little, nothing while one piece is
+//! held ([`Flow`]).
 //! Requests that an upstream does not take are held and bounded alike, apart from responses ([`Sending`]). What the kernel
 //! buffers is not counted, nor what hyper hands from one connection to the other: a piece of either.
 
@@ -20,6 +21,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::body::{BodyError, ResponseBody};
 use super::timed::Clock;
 use crate::telemetry::Metrics;
+use flow::End;
 pub(crate) use flow::{Flow, Gate, Pieces};
 
 mod flow;
@@ -76,6 +78,24 @@ impl Held {
     /// Whether there is so little room that nothing more of a response is read while a piece of it is held.
     pub(super) fn is_scarce(&self) -> bool {
         self.read_ahead().is_some_and(|most| most <= LARGE)
+    }
+
+    /// Whether `body`, of which these pieces are held, waits for its client, since nothing more of it is read. If so, the
+    /// task is woken when they are taken.
+    pub(super) fn waits(
+        &self,
+        body: &mut ResponseBody,
+        pieces: Option<&Arc<Pieces>>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let waits = pieces.is_some_and(|pieces| {
+            self.is_scarce() && pieces.poll_taken(End::Client, cx).is_pending()
+        });
+        if waits {
+            // It is not the upstream that makes no progress.
+            body.pauses();
+        }
+        waits
     }
 
     /// `bytes`, counted until the last of them is dropped, and as one of these pieces.
@@ -198,6 +218,10 @@ impl Body for Gated {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.clock.gate.waits_to_flush() {
+            return Poll::Pending;
+        }
+        let this = &mut *self;
+        if this.held.waits(&mut this.inner, this.pieces.as_ref(), cx) {
             return Poll::Pending;
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);

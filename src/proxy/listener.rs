@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use bound::{Accepted, BACKLOG};
 pub use bound::{BindError, Holder, Listener, bind, bind_tcp};
 
+use super::ahead::Ahead;
 use super::crowd::{Crowd, Place};
 use super::pressure::{Connected, FEW};
 use super::server::{Connection, Handler, Named, ServeOptions, serve_connection};
@@ -72,8 +73,15 @@ pub async fn serve<H: Handler>(
         && listener.stamp()
             .inspect_err(|error| tracing::warn!(code = %Code::NoTimestamp, error = %error, "no kernel receive times"))
             .is_ok();
+    // The app is no stranger; and redirected connections are asked where they were to go.
+    let strangers = !options.stamp && options.redirected.is_none();
+    let ahead = strangers
+        && listener.limit_ahead()
+            .inspect_err(|error| tracing::debug!(error = %error, "the kernel's buffers have no limit of their own"))
+            .is_ok();
     let server = Server {
         stamp,
+        ahead,
         local: listener.address(),
         open,
         crowd: Arc::default(),
@@ -131,6 +139,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 struct Server<H> {
     stamp: bool,
+    ahead: bool,
     local: Address,
     open: Gauge<i64, AtomicI64>,
     crowd: Arc<Crowd>,
@@ -193,13 +202,14 @@ impl<H: Handler> Server<H> {
             tls: None,
         };
         let (options, handler) = (self.options.clone(), self.handler.clone());
-        let stamp = self.stamp;
+        let (stamp, ahead) = (self.stamp, self.ahead);
         self.tracker.spawn(async move {
             let mut panics = CountPanic(Some(&options));
             let socket = match accepted.socket {
                 Socket::Tcp(stream) if stamp => {
                     Socket::Stamped(Stamped::new(stream, connection.received.clone()).answering())
                 }
+                Socket::Tcp(stream) if ahead => Socket::Client(Ahead::new(stream)),
                 socket => socket,
             };
             serve_connection(socket, guard, clock, connection, &options, handler, stop).await;

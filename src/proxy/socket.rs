@@ -14,12 +14,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use super::ahead::Ahead;
 use super::sniff::Rewound;
 use super::stamped::{self, Received, Stamped};
 
 /// A connected socket.
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    /// A client's.
+    Client(Ahead),
     Stamped(Stamped),
     Unix(UnixStream),
     /// A unix socket of which what is read and written is counted.
@@ -35,7 +38,7 @@ impl Socket {
             Socket::Unix(stream) | Socket::Counted(stream, _) => {
                 SockRef::from(stream).cookie().ok()
             }
-            Socket::Tcp(_) | Socket::Stamped(_) | Socket::Tls(_) => None,
+            _ => None,
         }
     }
 
@@ -46,7 +49,7 @@ impl Socket {
                 let socket = stream.as_fd().try_clone_to_owned().ok()?;
                 Some(File::from(socket).metadata().ok()?.ino())
             }
-            Socket::Tcp(_) | Socket::Stamped(_) | Socket::Tls(_) => None,
+            _ => None,
         }
     }
 
@@ -75,6 +78,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Client(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Stamped(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Counted(stream, received) => {
@@ -96,6 +100,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Client(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Stamped(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Counted(stream, received) => {
@@ -112,6 +117,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Client(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Stamped(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Counted(stream, received) => {
@@ -124,6 +130,7 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Socket::Tcp(stream) => stream.is_write_vectored(),
+            Socket::Client(stream) => stream.is_write_vectored(),
             Socket::Stamped(stream) => stream.is_write_vectored(),
             Socket::Unix(stream) | Socket::Counted(stream, _) => stream.is_write_vectored(),
             Socket::Tls(stream) => stream.is_write_vectored(),
@@ -133,6 +140,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Client(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Stamped(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Unix(stream) | Socket::Counted(stream, _) => Pin::new(stream).poll_flush(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
@@ -142,6 +150,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Client(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Stamped(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) | Socket::Counted(stream, _) => Pin::new(stream).poll_shutdown(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),

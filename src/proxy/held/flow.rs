@@ -66,7 +66,7 @@ impl Flow {
     pub(crate) fn poll_taken(&self, cx: &mut Context<'_>) -> Poll<()> {
         // Locked until the waker is there, or `ended` could miss it.
         let response = self.response();
-        response.poll_taken(cx)
+        response.poll_taken(End::Upstream, cx)
     }
 
     fn response(&self) -> MutexGuard<'_, Arc<Pieces>> {
@@ -74,11 +74,21 @@ impl Flow {
     }
 }
 
-/// The pieces of one response that are held; and who waits to read more.
+/// Who waits until the pieces of a response are taken.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    /// To send more.
+    Client,
+    /// To read more.
+    Upstream,
+}
+
+/// The pieces of one response that are held; and who waits until they are taken.
 #[derive(Default)]
 pub(crate) struct Pieces {
     count: AtomicUsize,
-    reader: Mutex<Option<Waker>>,
+    /// As [`End`]s.
+    waiting: Mutex<[Option<Waker>; 2]>,
 }
 
 impl Pieces {
@@ -86,9 +96,14 @@ impl Pieces {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn poll_taken(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_taken(&self, end: End, cx: &mut Context<'_>) -> Poll<()> {
         if self.count.load(Ordering::Relaxed) > 0 {
-            *self.reader() = Some(cx.waker().clone());
+            let [client, upstream] = &mut *self.waiting();
+            let waits = match end {
+                End::Client => client,
+                End::Upstream => upstream,
+            };
+            *waits = Some(cx.waker().clone());
             // The last may have been taken since; if not, it finds the waker.
             if self.count.load(Ordering::Relaxed) > 0 {
                 return Poll::Pending;
@@ -104,14 +119,12 @@ impl Pieces {
     }
 
     fn wake(&self) {
-        let reader = self.reader().take();
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        let waiting = std::mem::take(&mut *self.waiting());
+        waiting.into_iter().flatten().for_each(Waker::wake);
     }
 
-    fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, [Option<Waker>; 2]> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

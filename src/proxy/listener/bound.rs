@@ -11,6 +11,7 @@ use std::sync::Arc;
 use socket2::{Domain, SockRef, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
+use super::super::ahead;
 pub use super::super::holder::Holder;
 use super::super::socket::Socket;
 use super::super::stamped;
@@ -161,6 +162,15 @@ impl Listener {
         match &self.kind {
             Kind::Tcp(listener, _) => stamped::enable(listener),
             Kind::Unix(..) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Bounds what the kernel takes ahead of clients: see [`ahead`].
+    pub(super) fn limit_ahead(&self) -> io::Result<()> {
+        match &self.kind {
+            Kind::Tcp(listener, _) => ahead::limit(&SockRef::from(listener), ahead::FIRST),
+            // Its buffer does not grow.
+            Kind::Unix(..) => Ok(()),
         }
     }
 

@@ -180,6 +180,11 @@ impl Body for Paced {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if this.held.waits(&mut this.inner, this.pieces.as_ref(), cx) {
+            // Still owed.
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         if let Some(progress) = &self.progress {
             let owed = matches!(polled, Poll::Ready(Some(Ok(_))));
@@ -197,5 +202,35 @@ impl Body for Paced {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn with_little_memory_the_client_is_waited_for_while_a_piece_is_held() {
+        for scarce in [false, true] {
+            let metrics = Metrics::new();
+            metrics.content_read_bytes.set(i64::from(scarce));
+            let (progress, pieces) = (Arc::<Progress>::default(), Arc::<Pieces>::default());
+            let body = ResponseBody::from("x".repeat(10_000));
+            let held = Held::responses(&metrics);
+            let mut paced = PROGRESS.sync_scope(progress.clone(), || {
+                Paced::new(body, None, held, Some(pieces))
+            });
+            let mut poll = |cx: &mut Context<'_>| Pin::new(&mut paced).poll_frame(cx);
+            let piece = std::future::poll_fn(&mut poll).await;
+            let waits = std::future::poll_fn(|cx| Poll::Ready(poll(cx).is_pending())).await;
+            assert_eq!(waits, scarce);
+            assert_eq!(progress.owed.load(Ordering::Relaxed), scarce);
+            if scarce {
+                let taken = async { drop(piece) };
+                let (end, ()) = tokio::join!(std::future::poll_fn(&mut poll), taken);
+                assert!(end.is_none());
+                assert!(!progress.owed.load(Ordering::Relaxed));
+            }
+        }
     }
 }

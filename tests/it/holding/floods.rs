@@ -55,6 +55,33 @@ fn upload(to: SocketAddr) -> Option<TcpStream> {
     Some(stream)
 }
 
+/// 100 on a connection of HTTP/2, with as much content as its window lets through.
+fn uploads(to: SocketAddr) -> Option<TcpStream> {
+    let mut bytes = [h2::PREFACE, &frame(h2::SETTINGS, 0, 0, b"")].concat();
+    let mut head = h2::get("/up");
+    head.iter_mut()
+        .filter(|field| field.0 == ":method")
+        .for_each(|field| field.1 = "POST");
+    for number in 0..100 {
+        let head = h2::hpack(&head);
+        bytes.extend(frame(h2::HEADERS, h2::END_HEADERS, number * 2 + 1, &head));
+    }
+    let mut stream = connect(to, &bytes)?;
+    stream.set_nonblocking(false).ok()?;
+    if !h2::read_until(&mut stream, h2::WINDOW_UPDATE) {
+        return None;
+    }
+    stream.set_nonblocking(true).ok()?;
+    for number in 0..100 {
+        // As much as is taken.
+        let data = frame(h2::DATA, 0, number * 2 + 1, &CHUNK[..10_000]);
+        if stream.write(&data).ok() != Some(data.len()) {
+            break;
+        }
+    }
+    Some(stream)
+}
+
 fn readers(to: SocketAddr) -> Option<TcpStream> {
     let mut bytes = h2::PREFACE.to_vec();
     // SETTINGS_INITIAL_WINDOW_SIZE: 0.
@@ -66,7 +93,7 @@ fn readers(to: SocketAddr) -> Option<TcpStream> {
     connect(to, &bytes)
 }
 
-fn rows() -> [Row; 7] {
+fn rows() -> [Row; 8] {
     let row = |name, count, each, too_many, open| Row {
         name,
         count,
@@ -87,6 +114,13 @@ fn rows() -> [Row; 7] {
             100,
             true,
             readers,
+        ),
+        row(
+            "uploads of HTTP/2 that stall",
+            [1500, 5000],
+            100,
+            true,
+            uploads,
         ),
         row("slow heads", [300, 10_000], 1, false, |to| {
             connect(to, b"GET / HTTP/1.1\r\nHost: shop\r\nX-A: ")

@@ -157,6 +157,36 @@ fn bomb(attack: &mut Attack) {
     }
 }
 
+/// 16 streams with so many bytes of content each, in pieces, that the app does not read: as much as the connection's window
+/// lets through.
+fn stalled_uploads(attack: &mut Attack, each: usize, piece: usize) {
+    let mut stream = attack.http2(&[]);
+    let mut head = h2::get("/up");
+    head.iter_mut()
+        .filter(|field| field.0 == ":method")
+        .for_each(|field| field.1 = "POST");
+    for number in 0..16 {
+        let head = frame(
+            h2::HEADERS,
+            h2::END_HEADERS,
+            number * 2 + 1,
+            &h2::hpack(&head),
+        );
+        attack.send(&mut stream, &head);
+    }
+    stream.set_read_timeout(None).unwrap();
+    assert!(h2::read_until(&mut stream, h2::WINDOW_UPDATE));
+    for number in 0..16 {
+        let mut content = Vec::new();
+        for at in (0..each).step_by(piece) {
+            let piece = vec![b'x'; piece.min(each - at)];
+            content.extend(frame(h2::DATA, 0, number * 2 + 1, &piece));
+        }
+        attack.send(&mut stream, &content);
+    }
+    attack.held.push(stream);
+}
+
 fn rows() -> Vec<Row> {
     use Bound::{Held, Ratio};
     let row = |name, bound, run| Row { name, run, bound };
@@ -194,6 +224,20 @@ fn rows() -> Vec<Row> {
                     );
                 }
                 a.held.push(stream);
+            }
+        }),
+        row(
+            "uploads of HTTP/2 that stall, 16 streams each",
+            Ratio,
+            |a| {
+                for _ in 0..10 * a.times {
+                    stalled_uploads(a, 65_535, 16_384);
+                }
+            },
+        ),
+        row("small pieces of such uploads", Ratio, |a| {
+            for _ in 0..4 * a.times {
+                stalled_uploads(a, 60_000, 256);
             }
         }),
         row("connections, one request each", Ratio, |a| {
@@ -295,6 +339,7 @@ fn rows() -> Vec<Row> {
 async fn app() -> App {
     app::http()
         .streaming("/large", |_| async { app::endless() })
+        .streaming("/up", |_| std::future::pending())
         .any(|_| async { app::reply(200).text("ok") })
         .run()
         .await

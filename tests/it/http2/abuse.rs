@@ -166,18 +166,23 @@ async fn a_stream_that_takes_no_data_is_reset() {
         })
         .run()
         .await;
-    let hopspan = sidecar::to(app.address)
-        .set("timeouts.body_idle", json!("300ms"))
-        .run()
-        .await;
-    // INITIAL_WINDOW_SIZE 10: the first window is used up by the answer's beginning.
-    let mut frames = h2::frames_with(hopspan.inbound, &[(4, 10)]).await;
-    frames.headers(1, h2::WHOLE, &h2::get("/large")).await;
-    let reset = frames.expect(h2::RST_STREAM, "a reset").await;
-    assert_eq!(reset.stream, 1);
-    let counted = "hopspan_client_protocol_errors_total{reason=\"stalled_stream\"} 1";
-    assert!(hopspan.metrics().await.contains(counted));
-    // An app that is silent for longer than that is nobody's stall.
-    let client = h2::connect(hopspan.inbound).await;
-    assert_eq!(client.get("/silent").await.text(), "nowthen");
+    // With little memory nothing more is read of a response while a piece of it waits: nor is that the app's stall.
+    for (memory, pressure) in [("off", 0.0), ("1MiB", 2.0)] {
+        let hopspan = sidecar::to(app.address)
+            .set("timeouts.body_idle", json!("300ms"))
+            .set("limits.memory", json!(memory))
+            .run()
+            .await;
+        hopspan.until("hopspan_memory_pressure", pressure).await;
+        // INITIAL_WINDOW_SIZE 10: the first window is used up by the answer's beginning.
+        let mut frames = h2::frames_with(hopspan.inbound, &[(4, 10)]).await;
+        frames.headers(1, h2::WHOLE, &h2::get("/large")).await;
+        let reset = frames.expect(h2::RST_STREAM, "a reset").await;
+        assert_eq!(reset.stream, 1);
+        let counted = "hopspan_client_protocol_errors_total{reason=\"stalled_stream\"} 1";
+        assert!(hopspan.metrics().await.contains(counted), "{memory}");
+        // An app that is silent for longer than that is nobody's stall.
+        let client = h2::connect(hopspan.inbound).await;
+        assert_eq!(client.get("/silent").await.text(), "nowthen");
+    }
 }

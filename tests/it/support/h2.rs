@@ -7,6 +7,7 @@
 //! frames.headers(1, h2::END, &[(":method", "GET"), …]).await;
 //! ```
 
+use std::io::Read;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -63,6 +64,22 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
+}
+
+/// Reads frames until one of this kind has come; whether it has.
+pub(crate) fn read_until(stream: &mut std::net::TcpStream, kind: u8) -> bool {
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).is_ok() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        if stream.read_exact(&mut payload).is_err() {
+            break;
+        }
+        if head[3] == kind {
+            return true;
+        }
+    }
+    false
 }
 
 /// Connects with prior knowledge.

@@ -61,3 +61,20 @@ async fn a_copy_that_another_process_holds_accepts_nobody_unless_the_socket_was_
         drop(copy);
     }
 }
+
+#[tokio::test]
+async fn what_the_kernel_takes_ahead_of_a_client_is_bounded() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let inherited = Listener::inherited(socket.into()).unwrap();
+    for listener in [listen(([127, 0, 0, 1], 0).into()).unwrap(), inherited] {
+        listener.limit_ahead().unwrap();
+        let _client = TcpStream::connect(listener.tcp_address().unwrap())
+            .await
+            .unwrap();
+        let Socket::Tcp(accepted) = next(&listener).await.socket else {
+            unreachable!()
+        };
+        let limit = SockRef::from(&accepted).tcp_notsent_lowat().unwrap();
+        assert_eq!(limit, ahead::FIRST);
+    }
+}

@@ -79,10 +79,10 @@ pub(super) fn offer(protocol: HttpProtocol, tls: bool, request: &Request<Incomin
     let switches = request.version() <= Version::HTTP_11
         && forwarding::upgrade_of(request.headers()).is_some();
     match protocol {
+        HttpProtocol::Http2 => Offer::Http2,
         // An upgrade is HTTP/1.1's own.
         _ if switches => Offer::Http1,
         HttpProtocol::Http1 => Offer::Http1,
-        HttpProtocol::Http2 => Offer::Http2,
         HttpProtocol::Auto if is(request.headers()) => Offer::Http2,
         HttpProtocol::Auto if tls => Offer::Either,
         HttpProtocol::Auto => Offer::Http1,

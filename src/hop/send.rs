@@ -13,6 +13,7 @@ use crate::config::Address;
 use crate::correlation::token;
 use crate::proxy::body::RequestBody;
 use crate::proxy::connect::{ConnectError, TlsFault};
+use crate::proxy::forwarding::upgrade_of;
 use crate::proxy::pool::{Pool, Pooled, SendError, SendFault};
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::metrics::Reason;
@@ -33,7 +34,8 @@ impl Hop {
         };
         let mut retrying = false;
         loop {
-            let connect = || checkout(pool, &plan.upstreams, retrying);
+            let switches = upgrade_of(request.headers()).is_some();
+            let connect = || checkout(pool, &plan.upstreams, retrying, switches);
             let (mut pooled, upstream) = match direction {
                 Direction::Inbound => self.startup.patiently(connect).await?,
                 Direction::Outbound => connect().await?,
@@ -150,6 +152,7 @@ async fn checkout<'a>(
     pool: &Arc<Pool>,
     upstreams: &'a [Upstream],
     fresh: bool,
+    switches: bool,
 ) -> Result<(Pooled, &'a Upstream), ExchangeError> {
     let mut last = None;
     for upstream in upstreams {
@@ -158,12 +161,35 @@ async fn checkout<'a>(
             false => pool.checkout(upstream).await,
         };
         match pooled {
+            Ok(shared) if switches && shared.connection().multiplexed => {
+                match Box::pin(switching(pool, upstream, shared)).await {
+                    Ok(pooled) => return Ok((pooled, upstream)),
+                    Err(error) => last = Some(connect_error(&upstream.address, &error)),
+                }
+            }
             Ok(pooled) => return Ok((pooled, upstream)),
             Err(error) => last = Some(connect_error(&upstream.address, &error)),
         }
     }
     let none = || ExchangeError::DestinationNotFound("no upstream is configured".to_owned());
     Err(last.unwrap_or_else(none))
+}
+
+/// A connection for an upgrade, which is HTTP/1.1's own but for who takes it by HTTP/2: `shared` tells that.
+async fn switching(
+    pool: &Arc<Pool>,
+    upstream: &Upstream,
+    shared: Pooled,
+) -> Result<Pooled, ConnectError> {
+    let takes = shared.takes_websockets().await;
+    drop(shared); // with its place at the upstream
+    if takes {
+        let alone = pool.checkout_alone(upstream).await?;
+        if alone.takes_websockets().await {
+            return Ok(alone);
+        }
+    }
+    pool.checkout(&upstream.by_http1()).await
 }
 
 pub(super) fn connect_error(upstream: &Address, error: &ConnectError) -> ExchangeError {

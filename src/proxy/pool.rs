@@ -34,6 +34,7 @@ mod limits;
 mod options;
 mod places;
 mod pooled;
+mod settings;
 mod shared;
 
 pub use super::resolve::ResolveLimits;
@@ -46,7 +47,8 @@ pub use places::Place;
 use places::Places;
 pub use pooled::Pooled;
 use pooled::{AbortOnDrop, Cost, Line};
-use shared::{Join, Shared, Tasks, Ticket};
+use settings::{Settings, UNTOLD_STREAMS};
+use shared::{Join, Shared, Stream, Tasks, Ticket};
 
 /// What an upstream may send ahead on a stream, and on a connection of HTTP/2: what one slow client makes us hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -98,7 +100,7 @@ impl Pool {
         match self.take_idle(upstream) {
             Some(line) => Ok(Pooled::new(line, self, place, None)),
             // Boxed, as are other ways that few requests take: each would have the room of the largest.
-            None => Box::pin(self.open(upstream, place)).await,
+            None => Box::pin(self.open(upstream, place, false)).await,
         }
     }
 
@@ -112,7 +114,20 @@ impl Pool {
         upstream: &Upstream,
     ) -> Result<Pooled, ConnectError> {
         let place = self.place(&upstream.address).await?;
-        Box::pin(self.open(upstream, place)).await
+        Box::pin(self.open(upstream, place, false)).await
+    }
+
+    /// A connection to `upstream` that no other exchange shares: for a tunnel by HTTP/2. What its client leaves unread would
+    /// be held against the others, and so would mistakes of a server at its end.
+    ///
+    /// # Errors
+    /// As [`Pool::checkout`].
+    pub(crate) async fn checkout_alone(
+        self: &Arc<Pool>,
+        upstream: &Upstream,
+    ) -> Result<Pooled, ConnectError> {
+        let place = self.place(&upstream.address).await?;
+        Box::pin(self.open(upstream, place, true)).await
     }
 
     async fn checkout_shared(
@@ -129,10 +144,10 @@ impl Pool {
                 }
                 Join::Http1 => match self.take_idle(upstream) {
                     Some(line) => return Ok(Pooled::new(line, self, place, None)),
-                    None => return self.open(upstream, place).await,
+                    None => return self.open(upstream, place, false).await,
                 },
                 Join::Open(ticket) => {
-                    let opened = self.open(upstream, place).await;
+                    let opened = self.open(upstream, place, false).await;
                     drop::<Ticket>(ticket);
                     return opened;
                 }
@@ -143,7 +158,7 @@ impl Pool {
                 .await
                 .is_err()
             {
-                return self.open(upstream, place).await;
+                return self.open(upstream, place, false).await;
             }
         }
     }
@@ -180,6 +195,7 @@ impl Pool {
         self: &Arc<Pool>,
         upstream: &Upstream,
         place: Place,
+        alone: bool,
     ) -> Result<Pooled, ConnectError> {
         let limits = self.options.limits.load_full();
         let began = std::time::Instant::now();
@@ -225,7 +241,7 @@ impl Pool {
         let guard = (told, OpenGauge::new(&self.options.metrics));
         let io = TokioIo::new(Guarded::new(socket, held, flow.clone(), guard));
         let line = match multiplexed {
-            true => self.speak_http2(io, opened, &limits).await,
+            true => self.speak_http2(io, opened, &limits, alone).await,
             false => self.speak_http1(io, opened, flow, &limits).await,
         };
         let line = line.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
@@ -269,22 +285,38 @@ impl Pool {
         io: S,
         opened: Arc<Opened>,
         limits: &PoolLimits,
+        alone: bool,
     ) -> hyper::Result<Line> {
         let tasks = Tasks::default();
         let (sender, connection) = http2::Builder::new(tasks.clone())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_max_send_streams(UNTOLD_STREAMS)
             .max_send_buf_size(limits.body_buffer)
             .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
             .handshake::<_, RequestBody>(io)
             .await?;
         let id = opened.id;
+        let settings = Arc::<Settings>::default();
+        let known = settings.clone();
         hyper::rt::Executor::execute(&tasks, async move {
-            if let Err(error) = connection.await {
+            let mut connection = std::pin::pin!(connection);
+            let ended = loop {
+                tokio::select! {
+                    ended = connection.as_mut() => break ended,
+                    () = known.asked() => if connection.current_max_send_streams() != UNTOLD_STREAMS {
+                        known.tell(connection.is_extended_connect_protocol_enabled());
+                    },
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(connection = id, error = %error, "upstream connection ended");
             }
         });
-        let stream = self.shared.add(sender, opened, tasks);
+        let stream = Stream::new(sender, opened, settings, tasks);
+        if !alone {
+            self.shared.add(&stream);
+        }
         self.sweep_later();
         Ok(Line::Shared(stream))
     }

@@ -38,6 +38,15 @@ impl Upstream {
         }
     }
 
+    /// The same one, by HTTP/1.1.
+    pub(crate) fn by_http1(&self) -> Upstream {
+        let offer = Offer::Http1;
+        Upstream {
+            offer,
+            ..self.clone()
+        }
+    }
+
     fn peer(&self) -> Option<*const Peer> {
         self.tls.as_ref().map(Arc::as_ptr)
     }

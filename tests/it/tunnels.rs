@@ -8,6 +8,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use serde_json::json;
 
+mod http2_apps;
+
 use crate::support::{collector, eventually, h2, h2_server, raw, sidecar, within};
 
 /// A WebSocket server that says every message back.

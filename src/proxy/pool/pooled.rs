@@ -13,7 +13,7 @@ use super::places::Place;
 use super::shared::Stream;
 use super::{Opened, Pool};
 use crate::proxy::body::RequestBody;
-use crate::proxy::forwarding;
+use crate::proxy::forwarding::{self, websocket};
 use crate::proxy::held::{Flow, Held, Sending};
 
 /// How long a finished exchange may take to leave its connection ready. Only an upstream that answered without reading
@@ -137,6 +137,16 @@ impl Pooled {
         self.cost?.tls
     }
 
+    /// Whether WebSockets can go by this connection: by HTTP/2 where its upstream says so in its settings (RFC 8441 section
+    /// 3), which are waited for.
+    pub(crate) async fn takes_websockets(&self) -> bool {
+        let Line::Shared(stream) = &self.line else {
+            return true;
+        };
+        let limit = self.pool.options.limits.load().connect_timeout;
+        stream.0.settings.take_websockets(limit).await
+    }
+
     /// Sends a request and waits for the head of its response. The request's target and fields are sent as they are, in
     /// the form that the connection's protocol has for them: [`crate::proxy::forwarding`] comes first.
     ///
@@ -150,6 +160,7 @@ impl Pooled {
         let flow = self.line.flow().cloned();
         let pieces = flow.as_ref().map(|flow| flow.pieces());
         request.body_mut().is_sent(Sending { flow, held });
+        let mut websocket = None;
         let sent = match &mut self.line {
             Line::Own { sender, .. } => {
                 // Where a connection of HTTP/2 was tried before.
@@ -157,11 +168,16 @@ impl Pooled {
                 sender.try_send_request(request).await
             }
             Line::Shared(stream) => {
+                websocket = websocket::extend(&mut request);
                 forwarding::to_http2(&mut request, &stream.0.opened.upstream);
                 stream.0.sender.clone().try_send_request(request).await
             }
         };
+        let is_websocket = websocket.is_some();
         let sent = sent.map(|mut response| {
+            if let Some(asked) = websocket {
+                websocket::switch(&mut response, asked);
+            }
             if let Some(pieces) = pieces {
                 response.extensions_mut().insert(pieces);
             }
@@ -169,7 +185,10 @@ impl Pooled {
         });
         sent.map_err(|mut failed| {
             let request = failed.take_message().map(Box::new);
-            SendError::new(request, failed.into_error(), self.is_reused())
+            let mut error = SendError::new(request, failed.into_error(), self.is_reused());
+            // It has another form by now than it came in.
+            error.request.take_if(|_| is_websocket);
+            error
         })
     }
 
@@ -215,11 +234,16 @@ impl Pooled {
     }
 
     /// Lets go of a connection that has switched protocols (101, or 2xx to CONNECT): it belongs to whoever holds its
-    /// `hyper::upgrade::Upgraded`, and never comes back. Its place at the upstream is to be kept for as long.
-    pub fn switched(mut self) -> Place {
-        if let Line::Own { task, .. } = &mut self.line {
-            task.forget();
-        }
-        self.place
+    /// `hyper::upgrade::Upgraded`, and never comes back. What this gives is to be kept for as long: its place at the
+    /// upstream, and on a connection of HTTP/2.
+    pub fn switched(mut self) -> impl Send {
+        let stream = match self.line {
+            Line::Own { ref mut task, .. } => {
+                task.forget();
+                None
+            }
+            Line::Shared(stream) => Some(stream),
+        };
+        (stream, self.place)
     }
 }

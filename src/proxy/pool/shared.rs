@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Opened;
+use super::settings::Settings;
 use crate::proxy::body::RequestBody;
 use crate::proxy::upstream::Upstream;
 
@@ -46,6 +47,7 @@ pub(super) struct Line {
     pub(super) opened: Arc<Opened>,
     streams: AtomicUsize,
     idle_since: Mutex<Instant>,
+    pub(super) settings: Arc<Settings>,
     _tasks: DropGuard,
 }
 
@@ -106,25 +108,13 @@ impl Shared {
         join
     }
 
-    /// Takes a connection that was opened; gives the first place on it.
-    pub(super) fn add(
-        &self,
-        sender: http2::SendRequest<RequestBody>,
-        opened: Arc<Opened>,
-        tasks: Tasks,
-    ) -> Stream {
-        let line = Arc::new(Line {
-            sender,
-            streams: AtomicUsize::new(1),
-            idle_since: Mutex::new(Instant::now()),
-            _tasks: tasks.0.drop_guard(),
-            opened,
-        });
+    /// Takes a connection that was opened, for others to join.
+    pub(super) fn add(&self, first: &Stream) {
+        let line = first.0.clone();
         let mut upstreams = self.upstreams();
         let entry = upstreams.entry(line.opened.upstream.clone()).or_default();
         entry.http1 = false;
-        entry.lines.push(line.clone());
-        Stream(line)
+        entry.lines.push(line);
     }
 
     /// TLS agreed on HTTP/1.1.
@@ -188,6 +178,23 @@ impl Line {
 }
 
 impl Stream {
+    /// The first place on a connection that was opened.
+    pub(super) fn new(
+        sender: http2::SendRequest<RequestBody>,
+        opened: Arc<Opened>,
+        settings: Arc<Settings>,
+        tasks: Tasks,
+    ) -> Stream {
+        Stream(Arc::new(Line {
+            sender,
+            streams: AtomicUsize::new(1),
+            idle_since: Mutex::new(Instant::now()),
+            settings,
+            _tasks: tasks.0.drop_guard(),
+            opened,
+        }))
+    }
+
     /// A place on this connection, if there is one. Called under the lock of the map only.
     fn of(line: &Arc<Line>) -> Option<Stream> {
         let room = line.streams.load(Ordering::Acquire) < STREAMS;

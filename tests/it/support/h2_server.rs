@@ -1,7 +1,8 @@
 //! An HTTP/2 server over hyper, for an app or a service that speaks it without TLS; and one whose every frame is the
 //! test's ([`frames`]).
 //!
-//! It answers `/echo` with the body and trailers it gets, `/refuse` as gRPC does without a message, `/gate` when [`Server::open_gate`] was called, and everything
+//! It takes WebSockets by extended CONNECT (RFC 8441) where it was started so ([`sockets`]), and gives their bytes to the
+//! test; a path `/forbidden` gets none. It answers `/echo` with the body and trailers it gets, `/refuse` as gRPC does without a message, `/gate` when [`Server::open_gate`] was called, and everything
 //! else with its name; it remembers every request.
 
 use std::convert::Infallible;
@@ -10,13 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, Version};
+use http::header::SEC_WEBSOCKET_PROTOCOL;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::h2::{self, Frames};
@@ -32,6 +35,8 @@ pub(crate) struct Asked {
     pub(crate) uri: String,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
+    /// `:protocol` of an extended CONNECT.
+    pub(crate) protocol: Option<String>,
     /// Number of the connection, from 0.
     pub(crate) connection: usize,
 }
@@ -51,6 +56,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Requests, as soon as their heads are there.
     pub(crate) received: Journal<Asked>,
+    /// Tunnels, for the test to speak.
+    pub(crate) tunnels: mpsc::UnboundedReceiver<Upgraded>,
     /// Connections accepted.
     pub(crate) accepted: Arc<AtomicUsize>,
     gate: Arc<Semaphore>,
@@ -77,9 +84,19 @@ pub(crate) async fn run(name: &'static str) -> Server {
 
 /// One whose every connection is told to go (GOAWAY) after so many requests.
 pub(crate) async fn retiring(name: &'static str, requests: usize) -> Server {
+    start(name, requests, false).await
+}
+
+/// One that takes WebSockets.
+pub(crate) async fn sockets(name: &'static str) -> Server {
+    start(name, usize::MAX, true).await
+}
+
+async fn start(name: &'static str, requests: usize, sockets: bool) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let received = Journal::default();
+    let (opened, tunnels) = mpsc::unbounded_channel();
     let (accepted, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     let (journal, count, wait) = (received.clone(), Arc::clone(&accepted), Arc::clone(&gate));
     let task = tokio::spawn(async move {
@@ -89,19 +106,29 @@ pub(crate) async fn retiring(name: &'static str, requests: usize) -> Server {
             stream.set_nodelay(true).unwrap();
             count.fetch_add(1, Ordering::SeqCst);
             let (journal, wait) = (journal.clone(), Arc::clone(&wait));
+            let opened = opened.clone();
             connections.spawn(async move {
                 let (served, retire) = (AtomicUsize::new(0), tokio::sync::Notify::new());
-                let service = hyper::service::service_fn(|request: Request<Incoming>| {
+                let service = hyper::service::service_fn(|mut request: Request<Incoming>| {
                     if served.fetch_add(1, Ordering::SeqCst) + 1 == requests {
                         retire.notify_one();
                     }
                     let (journal, wait) = (journal.clone(), Arc::clone(&wait));
+                    if request.method() == Method::CONNECT && request.uri().path() != "/forbidden" {
+                        let (upgrade, opened) = (hyper::upgrade::on(&mut request), opened.clone());
+                        tokio::spawn(async move {
+                            let _ = upgrade.await.map(|tunnel| opened.send(tunnel));
+                        });
+                    }
                     async move {
                         Ok::<_, Infallible>(answer(name, request, &journal, &wait, number).await)
                     }
                 });
-                let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service);
+                let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                if sockets {
+                    http2.enable_connect_protocol();
+                }
+                let serving = http2.serve_connection(TokioIo::new(stream), service);
                 let mut serving = std::pin::pin!(serving);
                 tokio::select! {
                     _ = &mut serving => return,
@@ -114,6 +141,7 @@ pub(crate) async fn retiring(name: &'static str, requests: usize) -> Server {
     Server {
         address,
         received,
+        tunnels,
         accepted,
         gate,
         task,
@@ -127,15 +155,30 @@ async fn answer(
     gate: &Semaphore,
     connection: usize,
 ) -> Response<Body> {
+    let protocol = request.extensions().get::<hyper::ext::Protocol>();
     let asked = Asked {
         method: request.method().to_string(),
         uri: request.uri().to_string(),
         version: request.version(),
         headers: request.headers().clone(),
+        protocol: protocol.map(|protocol| protocol.as_str().to_owned()),
         connection,
     };
     received.push(asked);
     match request.uri().path() {
+        "/forbidden" => {
+            let mut response = text(name);
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            response
+        }
+        _ if request.method() == Method::CONNECT => {
+            let mut response = text("");
+            let chosen = request.headers().get("sec-websocket-protocol").cloned();
+            response
+                .headers_mut()
+                .extend(chosen.map(|chosen| (SEC_WEBSOCKET_PROTOCOL, chosen)));
+            response
+        }
         "/echo" => Response::new(request.into_body().boxed_unsync()),
         "/refuse" => {
             let mut response =

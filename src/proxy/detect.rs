@@ -176,6 +176,21 @@ mod tests {
         assert_eq!(detect(&mut server, limit).await, (Detected::Other, vec![]));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_is_silent_for_so_long_waits_for_the_server() {
+        for said in ["", "GET / HT"] {
+            let (mut client, mut server) = tokio::io::duplex(64);
+            client.write_all(said.as_bytes()).await.unwrap();
+            let (limit, began) = (Duration::from_millis(350), tokio::time::Instant::now());
+            let (detected, ahead) = detect(&mut server, limit).await;
+            assert_eq!(
+                (detected, ahead),
+                (Detected::Other, said.as_bytes().to_vec())
+            );
+            assert_eq!(began.elapsed(), limit);
+        }
+    }
+
     #[tokio::test]
     async fn a_line_in_pieces_is_one() {
         let (mut client, mut server) = tokio::io::duplex(1);

@@ -6,6 +6,7 @@
 mod bodies;
 mod buffers;
 mod crowd;
+mod defaults;
 mod floods;
 mod leverage;
 mod limits;

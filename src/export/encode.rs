@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::queue::Encoded;
-use crate::trace::span::{Event, Key, Kind, Record, Value};
+use crate::trace::span::{Key, Kind, Record, Value};
 use crate::trace::{Context, SpanId, semconv};
 
 /// OTLP span flags: bits 8 and 9 say whether the parent (of a link: its context) came over the network.
@@ -105,10 +105,6 @@ pub(super) fn span(out: &mut Vec<u8>, record: &Record) {
         fixed64(out, 8, record.end_unix_nanos);
         attributes(out, 9, &record.attributes);
         number(out, 10, u64::from(record.dropped_attributes));
-        for event in &record.events {
-            message(out, 11, |out| self::event(out, event));
-        }
-        number(out, 12, u64::from(record.dropped_events));
         for link in &record.links {
             message(out, 13, |out| {
                 ids(out, link);
@@ -155,12 +151,6 @@ fn name(out: &mut Vec<u8>, record: &Record) {
             out.extend_from_slice(target.as_bytes());
         }
     });
-}
-
-fn event(out: &mut Vec<u8>, event: &Event) {
-    fixed64(out, 1, event.unix_nanos);
-    text(out, 2, event.name);
-    attributes(out, 3, &event.attributes);
 }
 
 fn attributes(out: &mut Vec<u8>, field: u32, list: &[(Key, Value)]) {

@@ -11,26 +11,21 @@
 //!
 //! A connection of HTTP/1.1 belongs to one exchange at a time; those of HTTP/2 are [`shared`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1;
 use tokio::time::Instant;
 
-use super::HYPER_MAX_HEADERS;
-use super::body::RequestBody;
-use super::connect::{ConnectError, Connected, Connector, Verdict, secure};
-use super::held::{Flow, Held};
+use super::connect::{ConnectError, Connected, Connector, Verdict};
 use super::upstream::Upstream;
 use crate::config::Address;
-use crate::tls::Offer;
 
 mod fault;
 mod guarded;
 mod idle;
 mod limits;
+mod open;
 mod options;
 mod places;
 mod pooled;
@@ -39,22 +34,14 @@ mod shared;
 
 pub use super::resolve::ResolveLimits;
 pub use fault::{SendError, SendFault};
-use guarded::{Guarded, OpenGauge};
 use idle::Idle;
 pub use limits::PoolLimits;
 pub use options::{OnOpen, Opened, PoolOptions};
 pub use places::Place;
 use places::Places;
+use pooled::Line;
 pub use pooled::Pooled;
-use pooled::{AbortOnDrop, Cost, Line};
-use settings::{Settings, UNTOLD_STREAMS};
-use shared::{Join, Shared, Stream, Tasks, Ticket};
-
-/// What an upstream may send ahead on a stream, and on a connection of HTTP/2: what one slow client makes us hold.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-static NEXT_OPENED: AtomicU64 = AtomicU64::new(1);
+use shared::{Join, Shared, Ticket};
 
 /// The connections of one direction.
 pub struct Pool {
@@ -191,136 +178,6 @@ impl Pool {
         drop((gone, shared));
     }
 
-    async fn open(
-        self: &Arc<Pool>,
-        upstream: &Upstream,
-        place: Place,
-        alone: bool,
-    ) -> Result<Pooled, ConnectError> {
-        let limits = self.options.limits.load_full();
-        let began = std::time::Instant::now();
-        let Connected {
-            socket,
-            local,
-            peer,
-            dns,
-            connect,
-        } = self
-            .connector
-            .connect(&upstream.address, &limits.resolve, limits.connect_timeout)
-            .await?;
-        let (socket, received) = match self.options.stamp {
-            true => socket.stamped(),
-            false => (socket, None),
-        };
-        let connected = std::time::Instant::now();
-        let (socket, multiplexed) = match &upstream.tls {
-            Some(peer) => secure(socket, peer, upstream.offer, limits.connect_timeout).await?,
-            None => (socket, upstream.offer == Offer::Http2),
-        };
-        let cost = Cost {
-            dns,
-            connect,
-            tls: upstream.tls.as_ref().map(|_| connected.elapsed()),
-        };
-        let opened = Arc::new(Opened {
-            id: NEXT_OPENED.fetch_add(1, Ordering::Relaxed),
-            local,
-            peer,
-            peer_text: peer.map(|peer| Arc::from(peer.ip().to_string())),
-            upstream: upstream.clone(),
-            multiplexed,
-            began,
-            unix_cookie: socket.unix_cookie(),
-            unix_inode: received.as_ref().and_then(|_| socket.unix_inode()),
-            received,
-        });
-        let told = self.options.on_open.as_ref().map(|tell| tell(&opened));
-        let held = Held::responses(&self.options.metrics);
-        let flow = Arc::<Flow>::default();
-        let guard = (told, OpenGauge::new(&self.options.metrics));
-        let io = TokioIo::new(Guarded::new(socket, held, flow.clone(), guard));
-        let line = match multiplexed {
-            true => self.speak_http2(io, opened, &limits, alone).await,
-            false => self.speak_http1(io, opened, flow, &limits).await,
-        };
-        let line = line.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
-        Ok(Pooled::new(line, self, place, Some(cost)))
-    }
-
-    async fn speak_http1<S: Speak>(
-        &self,
-        io: S,
-        opened: Arc<Opened>,
-        flow: Arc<Flow>,
-        limits: &PoolLimits,
-    ) -> hyper::Result<Line> {
-        if opened.upstream.may_be_shared() {
-            self.shared.speaks_http1(&opened.upstream);
-        }
-        let mut http1 = self.http1.clone();
-        http1
-            .max_header_size(limits.max_head_bytes)
-            .max_buf_size(limits.body_buffer.max(limits.max_head_bytes));
-        if limits.max_headers != HYPER_MAX_HEADERS {
-            http1.max_headers(limits.max_headers);
-        }
-        let (sender, connection) = http1.handshake::<_, RequestBody>(io).await?;
-        let id = opened.id;
-        let driver = tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(connection = id, error = %error, "upstream connection ended");
-            }
-        });
-        Ok(Line::Own {
-            sender,
-            flow,
-            opened,
-            task: AbortOnDrop::new(driver.abort_handle()),
-        })
-    }
-
-    async fn speak_http2<S: Speak>(
-        self: &Arc<Pool>,
-        io: S,
-        opened: Arc<Opened>,
-        limits: &PoolLimits,
-        alone: bool,
-    ) -> hyper::Result<Line> {
-        let tasks = Tasks::default();
-        let (sender, connection) = http2::Builder::new(tasks.clone())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .initial_max_send_streams(UNTOLD_STREAMS)
-            .max_send_buf_size(limits.body_buffer)
-            .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
-            .handshake::<_, RequestBody>(io)
-            .await?;
-        let id = opened.id;
-        let settings = Arc::<Settings>::default();
-        let known = settings.clone();
-        hyper::rt::Executor::execute(&tasks, async move {
-            let mut connection = std::pin::pin!(connection);
-            let ended = loop {
-                tokio::select! {
-                    ended = connection.as_mut() => break ended,
-                    () = known.asked() => if connection.current_max_send_streams() != UNTOLD_STREAMS {
-                        known.tell(connection.is_extended_connect_protocol_enabled());
-                    },
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(connection = id, error = %error, "upstream connection ended");
-            }
-        });
-        let stream = Stream::new(sender, opened, settings, tasks);
-        if !alone {
-            self.shared.add(&stream);
-        }
-        self.sweep_later();
-        Ok(Line::Shared(stream))
-    }
-
     async fn place(&self, address: &Address) -> Result<Place, ConnectError> {
         let limits = self.options.limits.load();
         if limits.max_in_use.is_none() {
@@ -405,7 +262,3 @@ impl Pool {
         oldest.map(|since| (since + keep).max(now + Duration::from_millis(50)))
     }
 }
-
-/// What HTTP is spoken on.
-trait Speak: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static {}
-impl<T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static> Speak for T {}

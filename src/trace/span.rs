@@ -2,7 +2,7 @@
 //!
 //! Ends are values ([`End`]); a span dropped without one ends as [`End::Cancelled`], so that no early return, client
 //! that left or panic can lose it. Attributes are a compact record; the OTLP form is made later, off the data path.
-//! Limits: [`MAX_ATTRIBUTES`], [`MAX_EVENTS`], [`MAX_VALUE_BYTES`], [`MAX_BYTES`]; what exceeds them is counted on the span.
+//! Limits: [`MAX_ATTRIBUTES`], [`MAX_VALUE_BYTES`], [`MAX_BYTES`]; what exceeds them is counted on the span.
 
 mod value;
 
@@ -16,8 +16,6 @@ pub use value::{Key, Name, Value};
 
 /// Attributes a span keeps (OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT's default).
 pub const MAX_ATTRIBUTES: usize = 128;
-/// Events a span keeps.
-pub const MAX_EVENTS: usize = 32;
 /// Bytes of one attribute value; longer text is cut at a character boundary.
 pub const MAX_VALUE_BYTES: usize = 4096;
 /// Bytes of text in all attribute values of a span.
@@ -63,17 +61,6 @@ impl Moment {
     }
 }
 
-/// Something that happened during a span.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    /// What.
-    pub name: &'static str,
-    /// When, nanoseconds since the Unix epoch.
-    pub unix_nanos: u64,
-    /// Details.
-    pub attributes: Vec<(Key, Value)>,
-}
-
 /// A finished span as the exporter gets it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -97,10 +84,6 @@ pub struct Record {
     pub attributes: Vec<(Key, Value)>,
     /// Attributes beyond the limit.
     pub dropped_attributes: u32,
-    /// In order.
-    pub events: Vec<Event>,
-    /// Events beyond the limit.
-    pub dropped_events: u32,
     /// Contexts that are related without being the parent.
     pub links: Vec<Context>,
 }
@@ -189,8 +172,6 @@ impl Span {
                 error: None,
                 attributes: Vec::with_capacity(16),
                 dropped_attributes: 0,
-                events: Vec::new(),
-                dropped_events: 0,
                 links: Vec::new(),
             })
         });
@@ -284,23 +265,6 @@ impl Span {
             self.text_bytes = text_bytes;
         } else {
             record.dropped_attributes += 1;
-        }
-    }
-
-    /// Adds an event, now.
-    pub fn event(&mut self, name: &'static str, attributes: Vec<(Key, Value)>) {
-        let unix_nanos = self.started.unix_nanos_at(Instant::now());
-        let Some(record) = &mut self.record else {
-            return;
-        };
-        if record.events.len() < MAX_EVENTS {
-            record.events.push(Event {
-                name,
-                unix_nanos,
-                attributes,
-            });
-        } else {
-            record.dropped_events += 1;
         }
     }
 

@@ -69,14 +69,6 @@ fn records() -> Vec<Box<Record>> {
         ),
     ]);
     full.dropped_attributes = 300;
-    full.dropped_events = 2;
-    for name in ["exception", "retry"] {
-        full.events.push(Event {
-            name,
-            unix_nanos: 1_700_000_000_000_000_002,
-            attributes: vec![("n".into(), Value::Int(1))],
-        });
-    }
     full.links = vec![linked(None), linked(Some("c=3"))];
     let mut server = record(5);
     server.kind = Kind::Server;
@@ -127,7 +119,6 @@ proptest! {
             (Key::Shared(key.clone().into()), Value::Text(value.clone())),
             (Key::Shared(key.clone().into()), Value::Int(number)),
         ];
-        record.events = vec![Event { name: "e", unix_nanos: 1, attributes: record.attributes.clone() }];
         let bytes = hand(&[], &[record]);
         let decoded = ExportTraceServiceRequest::decode(bytes.clone()).unwrap();
         let attribute = &decoded.resource_spans[0].scope_spans[0].spans[0].attributes[0];
@@ -164,10 +155,7 @@ fn fields_are_where_backends_look_for_them() {
     assert_eq!(full.name, "GET orders/<int:pk>/");
     assert_eq!(full.parent_span_id, [0, 0, 0, 0, 0, 0, 0, 7]);
     assert_eq!((full.kind, server.kind), (3, 2));
-    assert_eq!(
-        (full.dropped_attributes_count, full.dropped_events_count),
-        (300, 2)
-    );
+    assert_eq!(full.dropped_attributes_count, 300);
     assert_eq!(full.links[1].trace_state, "c=3");
     assert_eq!(full.links[0].flags, 0x302, "a link's context is remote");
     let status = full.status.as_ref().unwrap();

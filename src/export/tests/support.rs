@@ -47,8 +47,6 @@ pub(crate) fn record(start: u64) -> Box<Record> {
         error: None,
         attributes: Vec::new(),
         dropped_attributes: 0,
-        events: Vec::new(),
-        dropped_events: 0,
         links: Vec::new(),
     })
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
+use tokio::time::Instant;
 
 use super::*;
 

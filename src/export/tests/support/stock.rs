@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::trace::span::Value;
-use opentelemetry::trace::{
-    Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState,
-};
+use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{Array, InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
@@ -94,16 +92,6 @@ fn key_values(list: &[(crate::trace::span::Key, Value)]) -> Vec<KeyValue> {
 
 /// A record as the SDK would have it.
 pub(crate) fn span_data(record: &Record) -> SpanData {
-    let mut events = SpanEvents::default();
-    events.dropped_count = record.dropped_events;
-    events.events.extend(record.events.iter().map(|event| {
-        Event::new(
-            event.name,
-            at(event.unix_nanos),
-            key_values(&event.attributes),
-            0,
-        )
-    }));
     let mut links = SpanLinks::default();
     let link = |context| Link::new(span_context(context, true), Vec::new(), 0);
     links.links.extend(record.links.iter().map(link));
@@ -121,7 +109,7 @@ pub(crate) fn span_data(record: &Record) -> SpanData {
         end_time: at(record.end_unix_nanos),
         attributes: key_values(&record.attributes),
         dropped_attributes_count: record.dropped_attributes,
-        events,
+        events: SpanEvents::default(),
         links,
         status: match &record.error {
             Some(text) => Status::error(text.to_string()),

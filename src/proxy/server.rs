@@ -180,24 +180,29 @@ pub(crate) async fn serve_connection<G, H>(
     .await;
 }
 
-/// HTTP on a connection, now that it is known which.
+/// HTTP on a connection, now that it is known which. Boxed, and no async fn, which would keep the room of what it passes on:
+/// a connection that says nothing takes a quarter of it.
 #[allow(clippy::too_many_arguments)] // those of `serve_connection`, and what was found out
-async fn speak<G, H>(
+fn speak<'a, G, H>(
     spoken: Spoken,
     rewound: Rewound<Socket>,
     guard: G,
     clock: Arc<Clock>,
     connection: Connection,
-    options: &ServeOptions,
+    options: &'a ServeOptions,
     handler: H,
     stop: CancellationToken,
-) where
+) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>
+where
     G: Send + Unpin + 'static,
     H: Handler,
 {
     if !clock.growing.begins(spoken.takes()) {
         options.count("memory");
-        return Box::pin(short::tell(spoken, rewound, &clock)).await;
+        return Box::pin(async move {
+            let _open = guard;
+            short::tell(spoken, rewound, &clock).await;
+        });
     }
     let limits = options.limits.load_full();
     let held = Held::requests(&options.metrics);
@@ -214,9 +219,8 @@ async fn speak<G, H>(
         stop,
     };
     match spoken {
-        // Boxed: most connections should not have the room of this one.
-        Spoken::Http2 if options.http2 => Box::pin(http2::serve(io, client)).await,
-        Spoken::Http1 | Spoken::Http2 | Spoken::Tls => http1::serve(io, client).await,
+        Spoken::Http2 if options.http2 => Box::pin(http2::serve(io, client)),
+        Spoken::Http1 | Spoken::Http2 | Spoken::Tls => Box::pin(http1::serve(io, client)),
     }
 }
 

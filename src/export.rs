@@ -1,8 +1,8 @@
 //! Sending: finished spans go into a bounded [`Queue`] and leave as OTLP, over HTTP/protobuf or gRPC.
 //!
 //! The data path only ever calls [`Queue`]; one [`Worker`] batches and sends, so that no collector can hold a request up.
-//! A span is encoded as it ends, while all of it is at hand: what waits is one small piece of memory. What cannot be sent is dropped and counted by reason; at every instant
-//! `finished == exported + dropped + queued + in flight` ([`Ledger`]).
+//! A span is encoded as it ends, while all of it is at hand: what waits is one small piece of memory. What cannot be sent is
+//! dropped and counted by reason; at every instant `finished == exported + dropped + queued + in flight` ([`Ledger`]).
 //!
 //! OTLP requests are written by hand ([`encode`]) and sent as bytes by both transports. opentelemetry-otlp's exporter is
 //! the reference they are tested against, not a part of the path: it tells failures apart only by their text, hides

@@ -33,8 +33,8 @@ impl Hop {
             Direction::Outbound => &self.service_pool,
         };
         let mut retrying = false;
+        let switches = upgrade_of(request.headers()).is_some();
         loop {
-            let switches = upgrade_of(request.headers()).is_some();
             let connect = || checkout(pool, &plan.upstreams, retrying, switches);
             let (mut pooled, upstream) = match direction {
                 Direction::Inbound => self.startup.patiently(connect).await?,

@@ -4,7 +4,7 @@
 //! Only lengths and ends are looked at; h2 judges all else, and ends what is no HTTP/2. HPACK lets some hundred bytes of a
 //! head come to all that a head may be, so one that is not whole counts as such.
 
-use super::growing::{COST, FREE};
+use super::growing::beyond;
 
 /// What the client side begins with.
 const PREFACE: u32 = 24;
@@ -56,7 +56,7 @@ impl Frames {
     pub(crate) fn takes(&self) -> usize {
         let partial = match self.left {
             0 => 0,
-            _ => self.here.saturating_sub(FREE) * COST,
+            _ => beyond(self.here),
         };
         let head = if self.open { self.head * DECODED } else { 0 };
         self.base + partial + head
@@ -101,6 +101,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::growing::{COST, FREE};
 
     fn frame(length: u32, kind: u8, flags: u8) -> Vec<u8> {
         let mut bytes = length.to_be_bytes()[1..].to_vec();

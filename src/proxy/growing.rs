@@ -11,9 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::pressure::{Level, Pressure};
 
 /// Bytes of a head that its connection was charged for when it was let in; the first read takes no more.
-pub(crate) const FREE: usize = 4 * 1024;
+pub(super) const FREE: usize = 4 * 1024;
 /// What a byte of a head takes: the buffer doubles, and is copied to where it has room.
-pub(crate) const COST: usize = 2;
+pub(super) const COST: usize = 2;
+
+/// What so many bytes take beyond what was charged with the connection.
+pub(super) fn beyond(read: usize) -> usize {
+    read.saturating_sub(FREE).saturating_mul(COST)
+}
 
 /// What one connection has read that is no request yet.
 pub(crate) struct Growing {
@@ -62,8 +67,7 @@ impl Growing {
 
     /// What was read takes beyond what was charged with the connection.
     pub(crate) fn beyond(&self) -> usize {
-        let read = self.read.load(Ordering::Relaxed);
-        read.saturating_sub(FREE).saturating_mul(COST)
+        beyond(self.read.load(Ordering::Relaxed))
     }
 
     /// What was read was passed on: of TLS it was a whole record.

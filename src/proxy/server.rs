@@ -38,6 +38,7 @@ mod glitches;
 mod heads;
 mod http1;
 mod http2;
+mod last_word;
 mod named;
 mod options;
 mod redirected;
@@ -197,16 +198,13 @@ where
     G: Send + Unpin + 'static,
     H: Handler,
 {
-    if !clock.growing.begins(spoken.takes()) {
-        options.count("memory");
-        return Box::pin(async move {
-            let _open = guard;
-            short::tell(spoken, rewound, &clock).await;
-        });
-    }
     let limits = options.limits.load_full();
     let held = Held::requests(&options.metrics);
     let mut io = Timed::new(rewound, clock.clone(), limits.write_timeout, held, guard);
+    if !clock.growing.begins(spoken.takes()) {
+        options.count("memory");
+        return Box::pin(async move { short::tell(spoken, io, &clock).await });
+    }
     if spoken == Spoken::Http2 && options.http2 {
         io = io.framed(limits.http2_head_bytes);
     }

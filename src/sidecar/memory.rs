@@ -2,9 +2,9 @@
 //!
 //! The limit is the control group's (v1 and v2), unless the config has its own. From 85 % of it on, what can be given back
 //! is: idle upstream connections, and three quarters of the span queue. From 95 % on, nothing new is taken
-//! ([`Pressure`]), and clients' connections that have been idle for longest are closed. Counted is what is resident, what the kernel has for connections, and what requests in hand may still
-//! come to. Only hopspan's own memory is looked at: what the app takes of a limit they share is not for hopspan to give
-//! back.
+//! ([`Pressure`]), and clients' connections that have been idle for longest are closed. Counted is what is resident, what
+//! the kernel has for connections, and what requests in hand may still come to. Only hopspan's own memory is looked at: what
+//! the app takes of a limit they share is not for hopspan to give back.
 
 use std::fs::File;
 use std::io::Read;

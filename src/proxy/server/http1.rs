@@ -1,14 +1,13 @@
 //! HTTP/1.x with a client, by hyper.
 //!
-//! A slow head is answered 408 while an idle connection may wait far longer, a large one that finds no memory 503; a stop lets the exchange in flight finish
-//! with `connection: close`.
+//! A slow head is answered 408 while an idle connection may wait far longer, a large one that finds no memory 503; a stop
+//! lets the exchange in flight finish with `connection: close`.
 //!
 //! `half_close` is off, knowingly (as in Nginx): a client that shuts its write side counts as gone, which is how the
 //! handler is cancelled the moment a client disconnects. With it on, hyper would notice only at the next write.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use http_body::Body;
@@ -16,17 +15,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
 
+use super::last_word::last_word;
 use super::{Caught, Client, Handler, ServeLimits, Wire};
 use crate::proxy::HYPER_MAX_HEADERS;
 use crate::proxy::body::io_kind;
 use crate::proxy::held::{Gated, Held};
 use crate::proxy::refusal;
 use crate::proxy::timed::{Clock, HeadTimer};
-
-/// How long a 408 or a 503 may take to be sent.
-const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Serves a connection until it closes, a stop (gracefully) or a cut (at once).
 pub(super) async fn serve<G, H>(io: Wire<G>, client: Client<'_, H>)
@@ -95,12 +91,7 @@ where
         drop(parts.read_buf);
         // What the client still sends is read, or the answer would be lost with a RST.
         clock.request_begins(true);
-        let mut io = parts.io.into_inner();
-        let said = async {
-            io.write_all(&refusal::answer(status)).await?;
-            io.shutdown().await
-        };
-        let _ = tokio::time::timeout(LAST_WORD, said).await;
+        last_word(&mut parts.io.into_inner(), &refusal::answer(status)).await;
     }
 }
 

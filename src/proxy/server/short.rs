@@ -1,23 +1,17 @@
 //! A connection for which there is no memory once it is known what it speaks: told in its own protocol, and closed.
 
-use std::time::Duration;
-
-use tokio::io::AsyncWriteExt;
-
+use super::Wire;
+use super::last_word::last_word;
 use crate::proxy::frames::CALM;
-use crate::proxy::linger::Linger;
 use crate::proxy::refusal;
-use crate::proxy::sniff::{Rewound, Spoken};
-use crate::proxy::socket::Socket;
+use crate::proxy::sniff::Spoken;
 use crate::proxy::timed::Clock;
 
-/// For how long it is told.
-const LAST_WORD: Duration = Duration::from_secs(1);
 /// SETTINGS without any, which HTTP/2 begins with (RFC 9113 section 3.4).
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 /// Tells the client, as far as what it speaks has a word for it: a handshake has none yet.
-pub(super) async fn tell(spoken: Spoken, mut socket: Rewound<Socket>, clock: &Clock) {
+pub(super) async fn tell<G: Unpin>(spoken: Spoken, mut io: Wire<G>, clock: &Clock) {
     // What it still sends is read and thrown away, or the answer would be lost with a RST.
     clock.request_begins(true);
     let words = match spoken {
@@ -25,22 +19,24 @@ pub(super) async fn tell(spoken: Spoken, mut socket: Rewound<Socket>, clock: &Cl
         Spoken::Http2 => [&SETTINGS[..], &CALM].concat(),
         Spoken::Tls => return,
     };
-    let said = async {
-        socket.write_all(&words).await?;
-        let mut linger = Linger::default();
-        std::future::poll_fn(|cx| linger.poll_shutdown(&mut socket, true, true, cx)).await
-    };
-    let _ = tokio::time::timeout(LAST_WORD, said).await;
+    last_word(&mut io, &words).await;
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::proxy::held::Held;
+    use crate::proxy::pressure::{Level, Pressure};
+    use crate::proxy::sniff::Rewound;
+    use crate::proxy::socket::Socket;
+    use crate::proxy::timed::Timed;
+    use crate::telemetry::Metrics;
 
     async fn told(spoken: Spoken) -> Vec<u8> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -48,9 +44,13 @@ mod tests {
             .await
             .unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let clock = Clock::new(LAST_WORD, &Arc::default());
+        let pressure = Arc::new(Pressure::default());
+        pressure.set(Level::Out, 0);
+        let clock = Clock::new(Duration::from_secs(1), &pressure);
         let socket = Rewound::new(Vec::new(), Socket::Tcp(socket));
-        tell(spoken, socket, &clock).await;
+        let held = Held::requests(&Metrics::new());
+        let io = Timed::new(socket, clock.clone(), None, held, ());
+        tell(spoken, io, &clock).await;
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         answer

@@ -5,11 +5,10 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use super::last_word::last_word;
 use super::{Connection, ServeLimits, ServeOptions};
 use crate::proxy::sniff::{Rewound, Spoken};
 use crate::proxy::socket::Socket;
@@ -48,8 +47,7 @@ impl Connection {
     }
 }
 
-/// For how long a client that came without TLS is told so.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// What a client that came without TLS is told.
 const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
     proxy-status: hopspan; error=http_request_error\r\n\
     content-type: text/plain; charset=utf-8\r\ncontent-length: 36\r\n\r\n\
@@ -104,9 +102,5 @@ pub(super) async fn accept(
 
 /// Tells a client that came without TLS.
 pub(super) async fn refuse(mut socket: Rewound<Socket>) {
-    let said = async {
-        socket.write_all(SPEAK_TLS).await?;
-        socket.shutdown().await
-    };
-    let _ = tokio::time::timeout(LAST_WORD, said).await;
+    last_word(&mut socket, SPEAK_TLS).await;
 }

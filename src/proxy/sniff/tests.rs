@@ -1,11 +1,16 @@
 //! First bytes, whole and in pieces, and bytes given back.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
 
 const IDLE: Duration = Duration::from_secs(75);
 const HEAD: Duration = Duration::from_secs(10);
+
+async fn heard(server: &mut DuplexStream) -> Result<(Spoken, Vec<u8>), Unheard> {
+    let clock = Clock::new(IDLE, &Arc::default());
+    sniff(server, Vec::new(), &clock, IDLE, HEAD).await
+}
 
 #[test]
 fn first_bytes_are_told_apart_as_early_as_possible() {
@@ -35,10 +40,7 @@ async fn a_preface_in_single_bytes_is_one_and_is_given_back_whole() {
         }
         client.write_all(b"rest").await.unwrap();
     });
-    let clock = Clock::new(IDLE, &Arc::default());
-    let (spoken, ahead) = sniff(&mut server, Vec::new(), &clock, IDLE, HEAD)
-        .await
-        .unwrap();
+    let (spoken, ahead) = heard(&mut server).await.unwrap();
     assert_eq!(spoken, Spoken::Http2);
     let mut all = Vec::new();
     let mut rewound = Rewound::new(ahead, server);
@@ -57,11 +59,8 @@ async fn each_wait_has_its_deadline() {
     for (bytes, limit) in rows {
         let (mut client, mut server) = duplex(64);
         client.write_all(bytes).await.unwrap();
-        let (clock, started) = (
-            Clock::new(IDLE, &Arc::default()),
-            tokio::time::Instant::now(),
-        );
-        let heard = sniff(&mut server, Vec::new(), &clock, IDLE, HEAD).await;
+        let started = tokio::time::Instant::now();
+        let heard = heard(&mut server).await;
         assert_eq!(
             matches!(heard, Err(Unheard::Slow)),
             !bytes.is_empty(),
@@ -75,25 +74,11 @@ async fn each_wait_has_its_deadline() {
 async fn a_client_that_leaves_is_silent_and_half_a_preface_is_http_1() {
     let (client, mut server) = duplex(64);
     drop(client);
-    let heard = sniff(
-        &mut server,
-        Vec::new(),
-        &Clock::new(IDLE, &Arc::default()),
-        IDLE,
-        HEAD,
-    )
-    .await;
+    let heard = self::heard(&mut server).await;
     assert!(matches!(heard, Err(Unheard::Silent)));
     let (mut client, mut server) = duplex(64);
     client.write_all(b"PRI").await.unwrap();
     drop(client);
-    let heard = sniff(
-        &mut server,
-        Vec::new(),
-        &Clock::new(IDLE, &Arc::default()),
-        IDLE,
-        HEAD,
-    )
-    .await;
+    let heard = self::heard(&mut server).await;
     assert!(matches!(heard, Ok((Spoken::Http1, ahead)) if ahead == b"PRI"));
 }

@@ -76,10 +76,10 @@ pub(crate) const LATE: [&str; 3] = ["timed_out", "not_parked", "stale"];
 
 /// Whether so many percent of the calls were joined, but for those that were [`LATE`]. Where a fifth of all were, the
 /// machine was so busy that more are lost to the clock under other names (a request whose end hopspan has not heard of yet
-/// is a second one of its worker): then some are enough.
+/// is a second one of its worker): as many again, at most.
 pub(crate) fn are_enough(joined: usize, calls: usize, late: usize, percent: usize) -> bool {
-    let busy = late * 5 >= calls;
-    joined > 0 && (busy || joined * 100 >= (calls - late) * percent)
+    let lost = if late * 5 >= calls { 2 * late } else { late };
+    joined > 0 && joined * 100 >= calls.saturating_sub(lost) * percent
 }
 
 /// [`LATE`] calls, by hopspan's metrics.

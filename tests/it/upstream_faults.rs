@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::collector::{self, Collector};
 use crate::support::raw::{self, Peer};
 use crate::support::sidecar::{self, Sidecar};
-use crate::support::{client, eventually, within};
+use crate::support::{client, eventually, h2, h2_server, within};
 
 async fn before(app: SocketAddr, collector: &Collector) -> Sidecar {
     sidecar::to(app).collector(collector).run().await
@@ -296,23 +296,77 @@ async fn a_slow_answer_arrives_as_it_comes() {
     }
 }
 
+/// They end here (RFC 9110 section 15.2, RFC 8297), and the next answer on the connection is the next request's.
 #[tokio::test]
 async fn interim_answers_do_not_count_as_the_answer() {
     let collector = collector::grpc();
     let upstream = raw::server(|mut peer| async move {
-        peer.head().await;
-        for _ in 0..3 {
-            peer.write("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
-                .await;
-        }
-        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        let mut served = 0;
+        while let Some(head) = peer.try_head().await {
+            served += 1;
+            let early = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nContent-Length: 3\r\n\r\n";
+            for _ in 0..3 {
+                peer.write(early).await;
+            }
+            let answer = format!("{} of {served}", head.target());
+            let length = answer.len();
+            peer.write(format!(
+                "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{answer}"
+            ))
             .await;
-        peer.hang().await;
+        }
     })
     .await;
     let hopspan = before(upstream.address, &collector).await;
-    for request in both_ways(&hopspan, upstream.address) {
-        assert_eq!(request.send().await.text(), "ok");
+    let ways = [
+        (hopspan.inbound, String::new()),
+        (hopspan.outbound, format!("http://{}", upstream.address)),
+    ];
+    for (way, origin) in ways {
+        let kept = async {
+            for number in 0.. {
+                let path = format!("/{number}");
+                let answer = client::get(way, &format!("{origin}{path}")).send().await;
+                assert_eq!((answer.status, answer.header("link")), (200, None));
+                let text = answer.text();
+                let (to, served) = text.split_once(" of ").unwrap();
+                assert_eq!(to, path);
+                if served == "3" {
+                    break;
+                }
+            }
+        };
+        within("a third answer on a connection", kept).await;
+    }
+}
+
+/// The same of HTTP/2 (RFC 9113 section 8.1).
+#[tokio::test]
+async fn interim_answers_of_http_2_do_not_count_either() {
+    let app = h2_server::frames(|mut frames, _| async move {
+        while let Some(head) = frames.next_of(h2::HEADERS).await {
+            let early = [(":status", "103"), ("link", "</x>")];
+            for _ in 0..3 {
+                frames.headers(head.stream, h2::END_HEADERS, &early).await;
+            }
+            let last = [(":status", "200")];
+            frames.headers(head.stream, h2::END_HEADERS, &last).await;
+            let content = head.stream.to_string();
+            let stream = head.stream;
+            frames
+                .send(h2::DATA, h2::END_STREAM, stream, content.as_bytes())
+                .await;
+        }
+    })
+    .await;
+    let hopspan = sidecar::to(app.address)
+        .set("inbound.protocol", json!("h2"))
+        .run()
+        .await;
+    for stream in ["1", "3", "5"] {
+        let answer = client::get(hopspan.inbound, "/").send().await;
+        assert_eq!((answer.status, answer.header("link")), (200, None));
+        assert_eq!(answer.text(), stream);
     }
 }
 

@@ -144,6 +144,7 @@ impl Pool {
                     },
                 }
             };
+            known.end();
             if let Err(error) = ended {
                 tracing::debug!(connection = id, error = %error, "upstream connection ended");
             }

@@ -32,6 +32,15 @@ impl Settings {
         self.websockets.send_replace(Some(websockets));
     }
 
+    /// The connection has ended; who still asks need not wait. What is no HTTP/2 (an HTTP/1.1 server's 400) ends it as well.
+    pub(super) fn end(&self) {
+        self.websockets.send_if_modified(|told| {
+            let untold = told.is_none();
+            told.get_or_insert(false);
+            untold
+        });
+    }
+
     /// Whether the upstream takes WebSockets; what has not come within `limit` is a no.
     pub(super) async fn take_websockets(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
@@ -77,5 +86,21 @@ mod tests {
         let began = Instant::now();
         assert!(!settings.take_websockets(Duration::from_secs(1)).await);
         assert!(began.elapsed() < Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_of_a_connection_that_ends_does_not_wait() {
+        let settings = Settings::default();
+        let began = Instant::now();
+        let (asked, ended) = (settings.take_websockets(Duration::from_secs(600)), async {
+            settings.asked().await;
+            settings.end();
+        });
+        assert!(!tokio::join!(asked, ended).0);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let told = Settings::default();
+        told.tell(true);
+        told.end();
+        assert!(told.take_websockets(Duration::ZERO).await, "as it was told");
     }
 }

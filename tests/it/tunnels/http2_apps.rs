@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::{extended, settled};
 use crate::support::sidecar::Sidecar;
 use crate::support::spans::Span;
-use crate::support::{collector, eventually, h2, h2_server, raw, sidecar, within};
+use crate::support::{collector, eventually, h2, h2_server, python, raw, sidecar, within};
 
 const UPGRADE: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: shop\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -323,4 +323,62 @@ async fn an_app_that_does_not_take_them_so_gets_them_by_http_1() {
     assert_eq!(within("what the app says", peer.exactly(5)).await, b"hello");
     drop(peer);
     eventually("no tunnel is left", || app.open() <= 1).await;
+}
+
+/// What is said to HTTP/2's preface by who speaks only HTTP/1.1; `stays`: and keeps the connection.
+async fn http1_only(said: &'static str, stays: bool) -> raw::Server {
+    raw::server(move |mut peer| async move {
+        let head = peer.head().await;
+        if head.line.starts_with("PRI ") {
+            peer.write(said).await;
+            if stays {
+                peer.closed().await;
+            }
+            return;
+        }
+        let accept = derive_accept_key(head.one("sec-websocket-key").unwrap().as_bytes());
+        peer.write(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\nhello"
+        ))
+        .await;
+        peer.closed().await;
+    })
+    .await
+}
+
+/// Longer than any test waits.
+const FOREVER: &str = "10m";
+
+/// Nobody waits for settings that cannot come.
+#[tokio::test]
+async fn an_app_that_speaks_only_http_1_gets_them_at_once() {
+    const REFUSED: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+    let mut rows = 0;
+    for (said, stays) in [(REFUSED, false), (REFUSED, true), ("", false)] {
+        let app = http1_only(said, stays).await;
+        let hopspan = sidecar::to(app.address)
+            .set("inbound.protocol", json!("h2"))
+            .set("timeouts.connect_app", json!(FOREVER))
+            .run()
+            .await;
+        let mut peer = upgraded(&hopspan).await;
+        assert_eq!(within("what the app says", peer.exactly(5)).await, b"hello");
+        rows += 1;
+    }
+    assert_eq!(rows, 3);
+}
+
+#[tokio::test]
+async fn gunicorn_answers_a_websocket_itself_at_once() {
+    let app = raw::closed_port();
+    let _django = python::gunicorn_at(app).run().await;
+    let hopspan = sidecar::to(app)
+        .set("inbound.protocol", json!("h2"))
+        .set("timeouts.connect_app", json!(FOREVER))
+        .run()
+        .await;
+    let asked = UPGRADE.replace("/chat?room=1", "/healthz");
+    let answer = within("an answer", raw::exchange(hopspan.inbound, asked)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }

@@ -134,6 +134,27 @@ async fn cloud_metadata_is_denied_in_every_spelling_and_every_way_to_ask() {
     assert!(counted >= 165.0, "{counted}");
 }
 
+/// Nobody is called: the list allows none of them, and which rule denies them shows what `metadata` does.
+#[tokio::test]
+async fn metadata_services_are_destinations_as_others_where_that_is_set() {
+    let mut rows = 0;
+    for (metadata, rule) in [(false, "outbound.metadata"), (true, "outbound.allow")] {
+        let hopspan = sidecar::to(raw::closed_port())
+            .set("outbound.metadata", json!(metadata))
+            .set("outbound.allow", json!(["127.0.0.1"]))
+            .run()
+            .await;
+        for host in ["169.254.169.254", "[fd00:ec2::254]", "169.254.1.1"] {
+            let url = format!("http://{host}/");
+            let answer = client::get(hopspan.outbound, &url).send().await;
+            assert!(is_denied(&answer), "{host}: {}", answer.status);
+            assert!(answer.text().contains(rule), "{host}: {}", answer.text());
+            rows += 1;
+        }
+    }
+    assert_eq!(rows, 6);
+}
+
 #[tokio::test]
 async fn lists_are_held_against_names_and_the_addresses_behind_them() {
     let (good, bad) = (app::service("good").await, app::service("bad").await);

@@ -23,6 +23,7 @@ mod proxy;
 mod reload;
 mod responses;
 mod routing;
+mod settings;
 mod shim;
 mod smuggling;
 mod streaming;

@@ -215,6 +215,21 @@ async fn the_apps_own_traceparent_is_stronger() {
 }
 
 #[tokio::test]
+async fn baggage_is_restored_where_the_propagators_have_it() {
+    for (propagators, restored) in [
+        (json!(["tracecontext", "baggage"]), Some("a=b")),
+        (json!(["tracecontext"]), None),
+    ] {
+        let stage = stage(&[("propagators", propagators)]).await;
+        let request = stage.request().header("baggage", "a=b");
+        let held = stage.hold(request).await;
+        let (asked, span) = stage.call(held.token.as_deref(), &[]).await;
+        assert_eq!(span.parent, held.traceparent.parent_id);
+        assert_eq!(asked.header("baggage"), restored);
+    }
+}
+
+#[tokio::test]
 async fn a_client_cannot_choose_a_token_nor_read_one() {
     let stage = stage(&[("capture.request_headers", json!([TOKEN, "x-kept"]))]).await;
     let forged = "AAAAAAAAAAAAAAAAAAAAAA";

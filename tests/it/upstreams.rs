@@ -85,6 +85,53 @@ async fn hopspan_shows_its_own_certificate_where_one_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_route_has_tls_of_its_own() {
+    let (service, ca) = (app::service("ledger").await, Authority::new());
+    let (files, ours) = (ca.issue(&["ledger.internal"]), ca.issue(&["hopspan"]));
+    // It asks for a certificate, and has one of another name than it is called by.
+    let asking = sidecar::to(service.address)
+        .set("inbound.tls.cert", json!(tls::text(&files.cert)))
+        .set("inbound.tls.key", json!(tls::text(&files.key)))
+        .set("inbound.tls.client_ca", json!(tls::text(&ca.file())))
+        .run()
+        .await;
+    let all = json!({
+        "ca": tls::text(&ca.file()),
+        "server_name": "ledger.internal",
+        "cert": tls::text(&ours.cert),
+        "key": tls::text(&ours.key),
+    });
+    let without = |keys: &[&str]| {
+        let mut tls = all.clone();
+        for key in keys {
+            tls.as_object_mut().unwrap().remove(*key);
+        }
+        tls
+    };
+    let mut rows = 0;
+    for (tls, status) in [
+        (all.clone(), 200),
+        (without(&["ca"]), 502),
+        (without(&["server_name"]), 502),
+        (without(&["cert", "key"]), 502),
+    ] {
+        let to = format!("https://localhost:{}", asking.inbound.port());
+        let hopspan = sidecar::to(raw::closed_port())
+            .set(
+                "outbound.routes",
+                json!([{ "host": "ledger", "to": to, "tls": tls }]),
+            )
+            .run()
+            .await;
+        let answer = client::get(hopspan.outbound, "http://ledger/").send().await;
+        assert_eq!(answer.status, status, "{tls}: {}", answer.text());
+        rows += 1;
+    }
+    assert_eq!(rows, 4);
+    assert_eq!(service.received.len(), 1);
+}
+
+#[tokio::test]
 async fn tls_to_a_service_is_hopspans_so_the_header_gets_there() {
     let (service, ca) = (app::service("paid").await, Authority::new());
     let files = ca.issue(&["localhost"]);

@@ -74,8 +74,8 @@ class Case(unittest.TestCase):
     def gunicorn(self, *more):
         return ["gunicorn", "--config", str(PROBE / "gunicorn.conf.py"), *more, "--bind", "127.0.0.1:{port}", "probe.wsgi"]
 
-    def sidecar(self, app, config=None, command=(), prefix=(), name="hopspan", inbound=None, **env):
-        return Sidecar(self, app, config, command, prefix, name, inbound, env)
+    def sidecar(self, app, config=None, command=(), prefix=(), name="hopspan", inbound=None, outbound=None, **env):
+        return Sidecar(self, app, config, command, prefix, name, {"inbound": inbound, "outbound": outbound}, env)
 
     def collector(self):
         return Collector(self)
@@ -84,13 +84,12 @@ class Case(unittest.TestCase):
 class Sidecar:
     """`hopspan run` on free ports."""
 
-    def __init__(self, case, app, config, command, prefix, name, inbound, env):
+    def __init__(self, case, app, config, command, prefix, name, doors, env):
         self.app = app
         self.ports = {name: free_port() for name in ("inbound", "outbound", "status", "admin")}
         arguments = [*prefix, HOPSPAN, "run", "--app", f"127.0.0.1:{app}"]
         for door, port in self.ports.items():
-            elsewhere = inbound if door == "inbound" else None
-            arguments += [f"--{door}", elsewhere or f"127.0.0.1:{port}"]
+            arguments += [f"--{door}", doors.get(door) or f"127.0.0.1:{port}"]
         if config is not None:
             path = case.folder / f"{name}.yaml"
             path.write_text(config)

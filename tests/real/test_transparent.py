@@ -56,6 +56,14 @@ print("serving", flush=True)
 threading.Event().wait()
 """
 
+# A call by a proxy: its method, host and port, and target; prints the status of the answer.
+CALL = """
+import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], timeout=20)
+connection.request(*sys.argv[2:])
+print(connection.getresponse().status)
+"""
+
 
 def url(version, port, path):
     host = THERE[version] if version == 4 else f"[{THERE[version]}]"
@@ -226,6 +234,18 @@ class ByIptables(Redirected):
                 except ConnectionError:
                     pass
         self.assertEqual(2, self.sidecar_.metric('hopspan_connections_refused_total{reason="not_redirected"'))
+
+    def test_another_host_may_call_only_where_clients_names_it(self):
+        """No redirection here: it is the namespaces that make two hosts (outbound.listen where others reach it)."""
+        drop = ["setpriv", "--regid", GROUP, "--clear-groups", "--"]
+        rows = ("[]", "403"), ("[10.78.0.0/16]", "403"), (f"[{THERE[4]}]", "200"), ("[10.77.0.0/24]", "200")
+        for number, (clients, status) in enumerate(rows):
+            proxy, name = f"{HERE[4]}:{free_port()}", f"hopspan-{number}"
+            self.sidecar(free_port(), f"outbound: {{clients: {clients}}}\n", prefix=drop, name=name, outbound=proxy)
+            for asked in ("GET", url(4, 8000, "/healthz")), ("CONNECT", f"{THERE[4]}:8000"):
+                for host, expected in (self.over_there(), status), ([], "200"):
+                    code, output = run([*host, sys.executable, "-c", CALL, proxy, *asked])
+                    self.assertEqual((0, expected), (code, output.strip()), (clients, asked, host))
 
     def test_no_call_is_joined_to_a_wrong_request(self):
         """An app whose calls are redirected: proven by its connection none is, by the token all are."""

@@ -9,6 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::collector::{self, Mode};
 use crate::support::journal::Journal;
+use crate::support::tls::{self, Authority};
 use crate::support::{app, client, eventually, raw, sidecar, within};
 
 /// Below what a default would come to, and above what a busy machine takes.
@@ -149,6 +150,90 @@ async fn flush_is_how_long_a_stop_waits_for_the_last_spans() {
     let began = Instant::now();
     let stopped = within("the stop", hopspan.stop()).await;
     assert!(stopped.drained && !stopped.flushed);
+    assert!(
+        (LIMIT..SOON).contains(&began.elapsed()),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+/// The waits here are longer than the defaults, so that who ignores them is too early, however busy the machine is.
+#[tokio::test]
+async fn who_is_slow_has_as_long_as_the_settings_say() {
+    const HEAD: Duration = Duration::from_secs(12);
+    const CONNECT: Duration = Duration::from_secs(7);
+    let (app, held) = app::http().held("/held", "at last");
+    let app = app.run().await;
+    let (_listener, address, waiting) = full();
+    let taken = |socket: &Socket| socket.peer_addr().is_ok();
+    eventually("the queue is full", || waiting.iter().any(taken)).await;
+    let ca = Authority::new();
+    let files = ca.issue(&["localhost"]);
+    let hopspan = sidecar::to(app.address)
+        .set("inbound.tls.cert", json!(tls::text(&files.cert)))
+        .set("inbound.tls.key", json!(tls::text(&files.key)))
+        .set("inbound.tls.plaintext", json!(true))
+        .set("timeouts.header", json!("12s"))
+        .set("timeouts.handshake", json!("12s"))
+        .set("timeouts.connect", json!("7s"))
+        .set("timeouts.upstream_queue", json!("7s"))
+        .set("limits.connections_per_upstream", json!(1))
+        .run()
+        .await;
+    let began = Instant::now();
+    let cut_off = async |bytes: &[u8]| {
+        let mut peer = raw::connect(hopspan.inbound).await;
+        peer.write(bytes).await;
+        within("the end", peer.rest()).await;
+        began.elapsed()
+    };
+    let unconnected = async {
+        let url = format!("http://{address}/");
+        let answer = client::get(hopspan.outbound, &url).send().await;
+        assert_eq!(answer.proxy_error(), Some("connection_timeout"));
+        began.elapsed()
+    };
+    let queued = async {
+        let first = client::get(hopspan.inbound, "/held");
+        let first = tokio::spawn(async move { first.send().await });
+        held.reached().await;
+        let since = Instant::now();
+        let answer = client::get(hopspan.inbound, "/").send().await;
+        assert_eq!(answer.proxy_error(), Some("connection_limit_reached"));
+        held.release();
+        assert_eq!(within("the first", first).await.unwrap().status, 200);
+        since.elapsed()
+    };
+    let (head, handshake, unconnected, queued) = tokio::join!(
+        cut_off(b"GET / HTTP/1.1\r\nHost: shop\r\n"),
+        cut_off(b"\x16\x03\x01\x00\xff"),
+        unconnected,
+        queued
+    );
+    assert!(head >= HEAD && handshake >= HEAD, "{head:?} {handshake:?}");
+    assert!(
+        unconnected >= CONNECT && queued >= CONNECT,
+        "{unconnected:?} {queued:?}"
+    );
+}
+
+#[tokio::test]
+async fn drain_is_how_long_a_stop_waits_for_requests_in_flight() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    let (app, held) = app::http().held("/held", "never");
+    let app = app.run().await;
+    let hopspan = sidecar::to(app.address)
+        .set("timeouts.drain", json!("500ms"))
+        .run()
+        .await;
+    let mut client = raw::connect(hopspan.inbound).await;
+    client
+        .write("GET /held HTTP/1.1\r\nHost: shop\r\n\r\n")
+        .await;
+    held.reached().await;
+    let began = Instant::now();
+    let stopped = within("the stop", hopspan.stop()).await;
+    assert!(!stopped.drained);
     assert!(
         (LIMIT..SOON).contains(&began.elapsed()),
         "{:?}",

@@ -52,3 +52,30 @@ class WebSocket(Case):
     def test_as_without_hopspan_before_uvicorn(self):
         command = ["uvicorn", "--port", "{port}", "--app-dir", PROBE, "--no-access-log", "--ws", "websockets-sansio"]
         self.compare("uvicorn", [*command, "probe.sockets:application"])
+
+    def test_messages_by_http_2_before_hypercorn(self):
+        """hypercorn speaks HTTP/2 without TLS, so WebSockets go there by extended CONNECT (RFC 8441).
+
+        When all is said it leaves its half of the stream open, and to what is malformed it says nothing but that: what
+        is compared with its HTTP/1.1 is each message and the close with its code, of the cases that have one.
+        """
+        tool("hypercorn", "hypercorn is not in the environment (tests/django/venv matrix)")
+        log = ["--access-logfile", self.folder / "access.log", "--access-logformat", "%(H)s"]
+        port = self.app("hypercorn", "--bind", "127.0.0.1:{port}", *log, "probe.sockets:application")
+        sidecar = self.sidecar(port, "inbound: {protocol: h2}\n")
+        cases = frames.cases()
+
+        def ask(at, case):
+            client = frames.Client(at)
+            self.assertEqual((b"101", ACCEPT), (client.status, client.accept))
+            return client.transcript(*case, PATIENCE, to_the_end=False)
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            direct = dict(zip(cases, pool.map(lambda case: ask(port, case), cases.values())))
+            direct = {case: said for case, said in direct.items() if said[-1] not in ("end", "open")}
+            through = dict(zip(direct, pool.map(lambda case: ask(sidecar.ports["inbound"], cases[case]), direct)))
+        print(f"websocket, hypercorn by HTTP/2: {len(direct)} of {len(cases)} cases closed", end=" ... ", flush=True)
+        self.assertGreaterEqual(len(direct), 45)
+        self.assertEqual(direct, through)
+        versions = (self.folder / "access.log").read_text
+        wait_until("all to be logged as HTTP/2", lambda: versions().split().count("2") == len(through))

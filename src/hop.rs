@@ -106,7 +106,7 @@ impl Handler for Side {
         request: Request<Incoming>,
         connection: Arc<Connection>,
     ) -> Response<ResponseBody> {
-        self.hop.handle(self.direction, request, &connection).await
+        self.hop.handle(self.direction, request, connection).await
     }
 
     async fn relay(&self, client: Opaque, connection: Arc<Connection>) {
@@ -164,96 +164,104 @@ enum Outcome {
 
 impl Hop {
     /// The path. Each line is a question; each has one answer per exchange.
-    pub async fn handle(
+    #[allow(clippy::manual_async_fn)] // that would have room for the request twice
+    pub fn handle(
         self: &Arc<Hop>,
         direction: Direction,
         mut request: Request<Incoming>,
-        connection: &Arc<Connection>,
-    ) -> Response<ResponseBody> {
-        // the one hot read: the exchange sees one generation
-        let websocket = websocket::ask(&mut request);
-        let mut exchange = Exchange::begin(self, direction, &request, connection);
-        exchange.websocket = websocket;
-        exchange.admitted = self.pressure.admit();
-        // which route, which parent, which spans, what leaves
-        let plan = match direction {
-            // No span: it would take of what there is too little of.
-            _ if exchange.admitted.is_none() => Err(ExchangeError::OutOfMemory),
-            Direction::Inbound => inbound::plan(&mut exchange, &mut request),
-            // Boxed: what it takes to look for a parent is no room that an inbound request should have.
-            Direction::Outbound => Box::pin(outbound::plan(&mut exchange, &mut request)).await,
-        };
-        // rewrite, connect, send, await the response head
-        let outcome = match plan {
-            Ok(plan) => self.forward(&mut exchange, direction, &plan, request).await,
-            Err(error) => Err(error),
-        };
-        // from here on the exchange lives in the response body or the tunnel, and ends with it
-        match outcome {
-            Ok(Outcome::Answered(response)) => exchange.respond(response),
-            Ok(Outcome::Upgraded(response, client)) => {
-                upgrade::switch(self, exchange, response, client)
+        connection: Arc<Connection>,
+    ) -> impl Future<Output = Response<ResponseBody>> + Send {
+        async move {
+            // the one hot read: the exchange sees one generation
+            let websocket = websocket::ask(&mut request);
+            let mut exchange = Exchange::begin(self, direction, &request, connection);
+            exchange.websocket = websocket;
+            exchange.admitted = self.pressure.admit();
+            // which route, which parent, which spans, what leaves
+            let plan = match direction {
+                // No span: it would take of what there is too little of.
+                _ if exchange.admitted.is_none() => Err(ExchangeError::OutOfMemory),
+                Direction::Inbound => inbound::plan(&mut exchange, &mut request),
+                // Boxed: what it takes to look for a parent is no room that an inbound request should have.
+                Direction::Outbound => Box::pin(outbound::plan(&mut exchange, &mut request)).await,
+            };
+            // rewrite, connect, send, await the response head
+            let outcome = match plan {
+                Ok(plan) => self.forward(&mut exchange, direction, &plan, request).await,
+                Err(error) => Err(error),
+            };
+            // from here on the exchange lives in the response body or the tunnel, and ends with it
+            match outcome {
+                Ok(Outcome::Answered(response)) => exchange.respond(response),
+                Ok(Outcome::Upgraded(response, client)) => {
+                    upgrade::switch(self, exchange, response, client)
+                }
+                Ok(Outcome::Connected(connected)) => connected.answer(self, exchange),
+                Err(error) => exchange.answer(&error),
             }
-            Ok(Outcome::Connected(connected)) => connected.answer(self, exchange),
-            Err(error) => exchange.answer(&error),
         }
     }
 
-    async fn forward(
-        self: &Arc<Hop>,
-        exchange: &mut Exchange,
+    #[allow(clippy::manual_async_fn)] // as above
+    fn forward<'a>(
+        self: &'a Arc<Hop>,
+        exchange: &'a mut Exchange,
         direction: Direction,
-        plan: &Plan,
+        plan: &'a Plan,
         mut request: Request<Incoming>,
-    ) -> Result<Outcome, ExchangeError> {
-        exchange.grpc = grpc::is(request.headers());
-        let http1 = request.version() < Version::HTTP_2;
-        if direction == Direction::Outbound && request.method() == Method::CONNECT {
-            let connecting = upgrade::connect(self, exchange, plan, request);
-            return Ok(Outcome::Connected(Box::pin(connecting).await?));
+    ) -> impl Future<Output = Result<Outcome, ExchangeError>> + Send + 'a {
+        async move {
+            exchange.grpc = grpc::is(request.headers());
+            let http1 = request.version() < Version::HTTP_2;
+            if direction == Direction::Outbound && request.method() == Method::CONNECT {
+                let connecting = upgrade::connect(self, exchange, plan, request);
+                return Ok(Outcome::Connected(Box::pin(connecting).await?));
+            }
+            let asked = forwarding::clean_request(&mut request, &[]);
+            let client = asked.map(|_| hyper::upgrade::on(&mut request));
+            if let Some(prefix) = &plan.path_prefix {
+                prefix_path(&mut request, prefix);
+            }
+            if let Some(host) = &plan.host {
+                request.headers_mut().insert(header::HOST, host.clone());
+            }
+            // Streams of gRPC may be silent for as long as nothing happens.
+            let stalled = (!exchange.grpc).then_some(exchange.snapshot.timeouts.body_idle);
+            if http1 && request.body().size_hint().exact().is_none() {
+                exchange.trailers = Some(Arc::default());
+            }
+            let trailers = exchange.trailers.as_ref();
+            let request = request.map(|body| RequestBody::limited(body, stalled, trailers));
+            let mut response = match plan.timeout {
+                Some(limit) => {
+                    let sending = self.send(exchange, direction, plan, request);
+                    Box::pin(tokio::time::timeout(limit, sending))
+                        .await
+                        .map_err(|_| ExchangeError::HttpResponseTimeout(plan.upstream_name()))??
+                }
+                None => self.send(exchange, direction, plan, request).await?,
+            };
+            let cleaned = forwarding::clean_response(&mut response, asked);
+            let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let cleaned = cleaned.and_then(|()| match &exchange.websocket {
+                Some(asked) => websocket::answer(&mut response, asked),
+                None => Ok(()),
+            });
+            if let Err(bad) = cleaned {
+                tracing::debug!(
+                    upstream = plan.upstream_name(),
+                    why = bad.0,
+                    "refused a response"
+                );
+                return Err(ExchangeError::HttpProtocolError(plan.upstream_name()));
+            }
+            // An app that echoes its headers must not tell the token to a client, nor a service give one to the app.
+            token::strip(response.headers_mut());
+            Ok(match client {
+                Some(client) if switched => Outcome::Upgraded(response, client),
+                _ => Outcome::Answered(response),
+            })
         }
-        let asked = forwarding::clean_request(&mut request, &[]);
-        let client = asked.map(|_| hyper::upgrade::on(&mut request));
-        if let Some(prefix) = &plan.path_prefix {
-            prefix_path(&mut request, prefix);
-        }
-        if let Some(host) = &plan.host {
-            request.headers_mut().insert(header::HOST, host.clone());
-        }
-        // Streams of gRPC may be silent for as long as nothing happens.
-        let stalled = (!exchange.grpc).then_some(exchange.snapshot.timeouts.body_idle);
-        if http1 && request.body().size_hint().exact().is_none() {
-            exchange.trailers = Some(Arc::default());
-        }
-        let trailers = exchange.trailers.as_ref();
-        let request = request.map(|body| RequestBody::limited(body, stalled, trailers));
-        let sending = self.send(exchange, direction, plan, request);
-        let mut response = match plan.timeout {
-            Some(limit) => tokio::time::timeout(limit, sending)
-                .await
-                .map_err(|_| ExchangeError::HttpResponseTimeout(plan.upstream_name()))??,
-            None => sending.await?,
-        };
-        let cleaned = forwarding::clean_response(&mut response, asked);
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let cleaned = cleaned.and_then(|()| match &exchange.websocket {
-            Some(asked) => websocket::answer(&mut response, asked),
-            None => Ok(()),
-        });
-        if let Err(bad) = cleaned {
-            tracing::debug!(
-                upstream = plan.upstream_name(),
-                why = bad.0,
-                "refused a response"
-            );
-            return Err(ExchangeError::HttpProtocolError(plan.upstream_name()));
-        }
-        // An app that echoes its headers must not tell the token to a client, nor a service give one to the app.
-        token::strip(response.headers_mut());
-        Ok(match client {
-            Some(client) if switched => Outcome::Upgraded(response, client),
-            _ => Outcome::Answered(response),
-        })
     }
 }
 

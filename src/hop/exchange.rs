@@ -69,13 +69,13 @@ impl Exchange {
         hop: &Arc<Hop>,
         direction: Direction,
         request: &Request<Incoming>,
-        connection: &Arc<Connection>,
-    ) -> Exchange {
+        connection: Arc<Connection>,
+    ) -> Box<Exchange> {
         static NO_ROUTE: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
-        Exchange {
+        Box::new(Exchange {
             snapshot: hop.table.load(),
             hop: hop.clone(),
-            connection: connection.clone(),
+            connection,
             started: Moment::now(),
             method: request.method().clone(),
             span: None,
@@ -94,7 +94,7 @@ impl Exchange {
                 error_type: "",
             },
             ended: false,
-        }
+        })
     }
 
     /// Names the route for the metrics.
@@ -125,7 +125,7 @@ impl Exchange {
     }
 
     /// An answer of the upstream, on its way to the client.
-    pub fn respond(mut self, response: Response<Incoming>) -> Response<ResponseBody> {
+    pub fn respond(mut self: Box<Self>, response: Response<Incoming>) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         if self.had_trailers() {
             parts.headers.insert(header::CONNECTION, CLOSE);
@@ -137,7 +137,7 @@ impl Exchange {
         // An event stream may be silent for as long as nothing happens, and so may those of gRPC.
         let silent = is_event_stream(&parts.headers) || grpc::is(&parts.headers);
         let idle = (!silent).then_some(self.snapshot.timeouts.body_idle);
-        let body = Watched::new(body, Box::new(self)).idle_limit(idle);
+        let body = Watched::new(body, self).idle_limit(idle);
         Response::from_parts(parts, ResponseBody::Streaming(body))
     }
 

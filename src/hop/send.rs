@@ -21,59 +21,62 @@ use crate::trace::{semconv, w3c};
 
 impl Hop {
     /// Sends the request: next address on a failed connect, once more on a new connection where that cannot repeat an effect.
-    pub(super) async fn send(
-        &self,
-        exchange: &mut Exchange,
+    #[allow(clippy::manual_async_fn)] // that would have room for the request twice
+    pub(super) fn send<'a>(
+        &'a self,
+        exchange: &'a mut Exchange,
         direction: Direction,
-        plan: &Plan,
+        plan: &'a Plan,
         mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, ExchangeError> {
-        let pool = match direction {
-            Direction::Inbound => &self.app_pool,
-            Direction::Outbound => &self.service_pool,
-        };
-        let mut retrying = false;
-        let switches = upgrade_of(request.headers()).is_some();
-        loop {
-            let connect = || checkout(pool, &plan.upstreams, retrying, switches);
-            let (mut pooled, upstream) = match direction {
-                Direction::Inbound => self.startup.patiently(connect).await?,
-                Direction::Outbound => connect().await?,
+    ) -> impl Future<Output = Result<Response<Incoming>, ExchangeError>> + Send + 'a {
+        async move {
+            let pool = match direction {
+                Direction::Inbound => &self.app_pool,
+                Direction::Outbound => &self.service_pool,
             };
-            self.prepare(exchange, direction, plan, &pooled, &mut request);
-            let shared = pooled.connection().multiplexed;
-            let spare = match pooled.is_reused() || shared {
-                true => Spare::of(&request, shared),
-                false => None,
-            };
-            let idempotent = request.method().is_idempotent();
-            let error = match pooled.send(request).await {
-                Ok(response) => {
-                    exchange.pooled = Some(pooled);
-                    return Ok(response);
+            let mut retrying = false;
+            let switches = upgrade_of(request.headers()).is_some();
+            loop {
+                let connect = || checkout(pool, &plan.upstreams, retrying, switches);
+                let (mut pooled, upstream) = match direction {
+                    Direction::Inbound => self.startup.patiently(connect).await?,
+                    Direction::Outbound => connect().await?,
+                };
+                self.prepare(exchange, direction, plan, &pooled, &mut request);
+                let shared = pooled.connection().multiplexed;
+                let spare = match pooled.is_reused() || shared {
+                    true => Spare::of(&request, shared),
+                    false => None,
+                };
+                let idempotent = request.method().is_idempotent();
+                let error = match pooled.send(request).await {
+                    Ok(response) => {
+                        exchange.pooled = Some(pooled);
+                        return Ok(response);
+                    }
+                    Err(error) => error,
+                };
+                exchange.presence = None;
+                // A fresh connection that failed is news; a kept one that was closed meanwhile is not (RFC 9110 9.2.2). What
+                // an upstream says it has not processed may always be sent again.
+                let again = error.is_unprocessed() || (idempotent && error.may_be_idle_close());
+                let refused = send_error(upstream, &error);
+                request = match (error.request, spare) {
+                    _ if retrying => return Err(refused),
+                    (Some(unwritten), _) if error.reused => *unwritten,
+                    (None, Some(spare)) if again => spare.request(),
+                    _ => return Err(refused),
+                };
+                retrying = true;
+                self.metrics
+                    .upstream_retries
+                    .get_or_create(&Reason {
+                        reason: "connection_reused",
+                    })
+                    .inc();
+                if let Some(span) = exchange.client_span() {
+                    span.attribute(semconv::HTTP_REQUEST_RESEND_COUNT, 1_i64);
                 }
-                Err(error) => error,
-            };
-            exchange.presence = None;
-            // A fresh connection that failed is news; a kept one that was closed meanwhile is not (RFC 9110 9.2.2). What
-            // an upstream says it has not processed may always be sent again.
-            let again = error.is_unprocessed() || (idempotent && error.may_be_idle_close());
-            let refused = send_error(upstream, &error);
-            request = match (error.request, spare) {
-                _ if retrying => return Err(refused),
-                (Some(unwritten), _) if error.reused => *unwritten,
-                (None, Some(spare)) if again => spare.request(),
-                _ => return Err(refused),
-            };
-            retrying = true;
-            self.metrics
-                .upstream_retries
-                .get_or_create(&Reason {
-                    reason: "connection_reused",
-                })
-                .inc();
-            if let Some(span) = exchange.client_span() {
-                span.attribute(semconv::HTTP_REQUEST_RESEND_COUNT, 1_i64);
             }
         }
     }

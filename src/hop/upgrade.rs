@@ -25,7 +25,7 @@ use crate::trace::span::End;
 /// The upstream said 101: passes it on and joins both ends until one closes.
 pub fn switch(
     hop: &Arc<Hop>,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     mut response: Response<Incoming>,
     client: OnUpgrade,
 ) -> Response<ResponseBody> {
@@ -82,7 +82,7 @@ pub struct Connected {
 
 impl Connected {
     /// Answers 200; the tunnel starts once the client has read it.
-    pub fn answer(self, hop: &Arc<Hop>, mut exchange: Exchange) -> Response<ResponseBody> {
+    pub fn answer(self, hop: &Arc<Hop>, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
         exchange.set_status(StatusCode::OK);
         exchange.settle();
         let hop_ = hop.clone();
@@ -104,7 +104,7 @@ impl Connected {
 }
 
 /// Ends the exchange of a tunnel that has ended.
-fn told(mut exchange: Exchange, end: TunnelEnd) {
+fn told(mut exchange: Box<Exchange>, end: TunnelEnd) {
     if let Some(span) = exchange.client_span() {
         span.attribute(
             semconv::TUNNEL_SENT,

@@ -16,7 +16,7 @@ const SOON: HeaderValue = HeaderValue::from_static("1");
 
 impl Exchange {
     /// hopspan's own answer to `error`: RFC 9209's Proxy-Status, and the trace ID so that it can be looked up.
-    pub fn answer(mut self, error: &ExchangeError) -> Response<ResponseBody> {
+    pub fn answer(mut self: Box<Self>, error: &ExchangeError) -> Response<ResponseBody> {
         let told = error.told();
         // Whatever state it is in, it serves nobody else.
         self.pooled = None;

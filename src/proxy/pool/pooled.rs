@@ -7,6 +7,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
+use tokio_util::either::Either;
 
 use super::fault::SendError;
 use super::places::Place;
@@ -152,44 +153,48 @@ impl Pooled {
     ///
     /// # Errors
     /// See [`SendError`]. The connection is of no use afterwards: drop this.
-    pub async fn send(
+    // No async fn, which would keep the room of the request while it waits.
+    pub fn send(
         &mut self,
         mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> + Send + use<> {
+        let reused = self.is_reused();
         let held = Held::requests(&self.pool.options.metrics);
         let flow = self.line.flow().cloned();
         let pieces = flow.as_ref().map(|flow| flow.pieces());
         request.body_mut().is_sent(Sending { flow, held });
         let mut websocket = None;
-        let sent = match &mut self.line {
+        let sending = match &mut self.line {
             Line::Own { sender, .. } => {
                 // Where a connection of HTTP/2 was tried before.
                 forwarding::to_http1(&mut request);
-                sender.try_send_request(request).await
+                Either::Left(sender.try_send_request(request))
             }
             Line::Shared(stream) => {
                 websocket = websocket::extend(&mut request);
                 forwarding::to_http2(&mut request, &stream.0.opened.upstream);
-                stream.0.sender.clone().try_send_request(request).await
+                Either::Right(stream.0.sender.clone().try_send_request(request))
             }
         };
-        let is_websocket = websocket.is_some();
-        let sent = sent.map(|mut response| {
-            if let Some(asked) = websocket {
-                websocket::switch(&mut response, asked);
-            }
-            if let Some(pieces) = pieces {
-                response.extensions_mut().insert(pieces);
-            }
-            response
-        });
-        sent.map_err(|mut failed| {
-            let request = failed.take_message().map(Box::new);
-            let mut error = SendError::new(request, failed.into_error(), self.is_reused());
-            // It has another form by now than it came in.
-            error.request.take_if(|_| is_websocket);
-            error
-        })
+        async move {
+            let is_websocket = websocket.is_some();
+            let sent = sending.await.map(|mut response| {
+                if let Some(asked) = websocket {
+                    websocket::switch(&mut response, asked);
+                }
+                if let Some(pieces) = pieces {
+                    response.extensions_mut().insert(pieces);
+                }
+                response
+            });
+            sent.map_err(|mut failed| {
+                let request = failed.take_message().map(Box::new);
+                let mut error = SendError::new(request, failed.into_error(), reused);
+                // It has another form by now than it came in.
+                error.request.take_if(|_| is_websocket);
+                error
+            })
+        }
     }
 
     /// Ends the exchange. `complete`: the response's body arrived whole, so the connection may serve another request,

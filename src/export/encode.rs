@@ -7,7 +7,6 @@
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::queue::Encoded;
 use crate::trace::span::{Key, Kind, Record, Value};
 use crate::trace::{Context, SpanId, semconv};
 
@@ -65,9 +64,9 @@ impl Envelope {
         envelope
     }
 
-    /// The request of `spans`, which [`span`] wrote.
-    pub(super) fn request(&self, spans: &[Encoded]) -> Bytes {
-        let length: usize = spans.iter().map(|span| span.len()).sum();
+    /// The request of `spans`, which [`span`] wrote: one or several to a piece.
+    pub(super) fn request(&self, spans: &[impl AsRef<[u8]>]) -> Bytes {
+        let length: usize = spans.iter().map(|span| span.as_ref().len()).sum();
         let inner = self.scope.len() + length + self.schema.len();
         let outer = self.resource.len() + 1 + varint_len(inner as u64) + inner;
         let mut out = Vec::with_capacity(1 + varint_len(outer as u64) + outer);
@@ -80,7 +79,7 @@ impl Envelope {
         varint(&mut out, inner as u64);
         out.extend_from_slice(&self.scope);
         for span in spans {
-            out.extend_from_slice(span);
+            out.extend_from_slice(span.as_ref());
         }
         out.extend_from_slice(&self.schema);
         Bytes::from(out)

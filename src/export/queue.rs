@@ -1,12 +1,13 @@
 //! The span queue between the data path and the worker.
 //!
-//! Bounded by spans and by bytes. Never waits: a push holds one short lock (a pointer is moved, counters are set). Spans
-//! wait encoded, which is done before the lock is taken.
+//! Bounded by spans and by bytes. Never waits: a push holds one short lock (some hundred bytes are copied, counters are
+//! set). Spans wait encoded, which is done before the lock is taken.
 //! When full, the oldest span makes room: what happens now is worth more than what happened before the outage.
 //! All counting is done under the same lock, so that a [`Ledger`] is exact at every instant.
 
+mod waiting;
+
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,17 +21,14 @@ use crate::config::Export;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::{Code, Metrics};
 use crate::trace::span::{Record, Sink};
+pub(super) use waiting::Taken;
+use waiting::{OVERHEAD, Waiting};
 
-/// A finished span as it is sent ([`encode::span`]).
-pub(super) type Encoded = Box<[u8]>;
-
-/// What is kept for a span besides its bytes: its place in the list, and what an allocator adds.
-const OVERHEAD: usize = size_of::<Encoded>() + 16;
 /// A thread keeps no more than this for the next span.
 const SCRATCH: usize = 16 * 1024;
 
 struct State {
-    waiting: VecDeque<Encoded>,
+    waiting: Waiting,
     bytes: usize,
     /// When the span at the front began to wait for a batch.
     since: Instant,
@@ -73,7 +71,7 @@ impl Queue {
         };
         Queue {
             state: Mutex::new(State {
-                waiting: VecDeque::new(),
+                waiting: Waiting::new(settings.queue_bytes),
                 bytes: 0,
                 since: Instant::now(),
                 closed: settings.disabled.then_some(Dropped::Disabled),
@@ -125,18 +123,18 @@ impl Queue {
     }
 
     /// Takes the oldest out until there is room for so many more.
-    fn make_room(&self, state: &mut State, spans: usize, bytes: usize) -> Vec<Encoded> {
-        let mut out = Vec::new();
+    fn make_room(&self, state: &mut State, spans: usize, bytes: usize) -> Taken {
         let (max_spans, max_bytes) = self.room(state);
-        while state.waiting.len() + spans > max_spans || state.bytes + bytes > max_bytes {
-            let Some(oldest) = state.waiting.pop_front() else {
-                break;
-            };
-            state.bytes = state.bytes.saturating_sub(cost(&oldest));
-            state.ledger.queued -= 1;
-            self.count_dropped(state, 1, Dropped::QueueFull);
-            out.push(oldest);
+        let spans = (state.waiting.len() + spans).saturating_sub(max_spans);
+        let bytes = (state.bytes + bytes).saturating_sub(max_bytes);
+        if spans == 0 && bytes == 0 {
+            return Taken::default();
         }
+        let more = |gone, cost, _| gone < spans || cost < bytes;
+        let (out, cost) = state.waiting.take(more);
+        state.bytes = state.bytes.saturating_sub(cost);
+        state.ledger.queued -= out.spans as u64;
+        self.count_dropped(state, out.spans as u64, Dropped::QueueFull);
         out
     }
 
@@ -182,24 +180,16 @@ impl Queue {
     }
 
     /// Takes the oldest spans, a batch at most; they are in flight until [`Queue::settle`].
-    pub(super) fn take(&self) -> Vec<Encoded> {
+    pub(super) fn take(&self) -> Taken {
         let mut state = self.lock();
-        let mut batch = Vec::with_capacity(self.max_batch.min(state.waiting.len()));
-        let mut bytes = 0;
-        while batch.len() < self.max_batch {
-            match state.waiting.front() {
-                Some(span) if batch.is_empty() || bytes + cost(span) <= MAX_BATCH_BYTES => {}
-                _ => break,
-            }
-            if let Some(span) = state.waiting.pop_front() {
-                bytes += cost(&span);
-                batch.push(span);
-            }
-        }
+        let more = |spans, bytes, next| {
+            spans == 0 || (spans < self.max_batch && bytes + next <= MAX_BATCH_BYTES)
+        };
+        let (batch, bytes) = state.waiting.take(more);
         state.bytes = state.bytes.saturating_sub(bytes);
         state.since = Instant::now();
-        state.ledger.queued -= batch.len() as u64;
-        state.ledger.in_flight += batch.len() as u64;
+        state.ledger.queued -= batch.spans as u64;
+        state.ledger.in_flight += batch.spans as u64;
         self.show(&state);
         batch
     }
@@ -227,7 +217,7 @@ impl Queue {
     /// Drops all that is left, in flight too: the worker is gone.
     pub(super) fn abandon(&self) {
         let mut state = self.lock();
-        let waiting = std::mem::take(&mut state.waiting);
+        let (waiting, _) = state.waiting.take(|_, _, _| true);
         let left = state.ledger.left();
         state.bytes = 0;
         state.ledger.queued = 0;
@@ -278,12 +268,35 @@ impl Queue {
 
 impl Sink for Queue {
     fn finished(&self, record: Box<Record>) {
-        let span = match self.disabled {
-            true => Encoded::default(),
-            false => encoded(&record),
+        thread_local! {
+            static PLACE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        if self.disabled {
+            return self.push(&[]);
+        }
+        let mut record = Some(record);
+        // Written where the one before was.
+        let mut write = |place: &mut Vec<u8>| {
+            let Some(record) = record.take() else { return };
+            place.clear();
+            encode::span(place, &record);
+            drop(record);
+            self.push(place);
+            place.shrink_to(SCRATCH);
         };
-        drop(record);
-        let size = cost(&span);
+        // Nothing that is called here comes back here.
+        let written = PLACE.try_with(|place| write(&mut place.borrow_mut()));
+        if written.is_err() {
+            // The thread is going down.
+            write(&mut Vec::new());
+        }
+    }
+}
+
+impl Queue {
+    /// Queues an encoded span.
+    fn push(&self, span: &[u8]) {
+        let size = span.len() + OVERHEAD;
         let mut state = self.lock();
         self.series.spans.inc();
         state.ledger.finished += 1;
@@ -297,10 +310,10 @@ impl Sink for Queue {
         }
         // What falls out is freed after the lock is given back.
         let out = self.make_room(&mut state, 1, size);
-        if state.waiting.is_empty() {
+        if state.waiting.len() == 0 {
             state.since = Instant::now();
         }
-        state.waiting.push_back(span);
+        state.waiting.push(span);
         state.ledger.queued += 1;
         let before = state.bytes;
         state.bytes += size;
@@ -316,33 +329,6 @@ impl Sink for Queue {
             self.changed.notify_one();
         }
     }
-}
-
-/// What a span counts for while it waits.
-fn cost(span: &Encoded) -> usize {
-    span.len() + OVERHEAD
-}
-
-/// Written where the one before was, then copied at its exact size.
-fn encoded(record: &Record) -> Encoded {
-    thread_local! {
-        static PLACE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    }
-    let write = |place: &RefCell<Vec<u8>>| {
-        // Nothing that is called here comes back here.
-        let mut place = place.borrow_mut();
-        place.clear();
-        encode::span(&mut place, record);
-        let span = Encoded::from(place.as_slice());
-        place.shrink_to(SCRATCH);
-        span
-    };
-    PLACE.try_with(write).unwrap_or_else(|_| {
-        // The thread is going down.
-        let mut span = Vec::new();
-        encode::span(&mut span, record);
-        span.into_boxed_slice()
-    })
 }
 
 /// Bytes of one batch at most: collectors take 4 MiB by default.

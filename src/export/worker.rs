@@ -272,8 +272,8 @@ impl Task {
     fn next(&self) -> Batch {
         let spans = self.queue.take();
         Batch {
-            request: self.envelope.request(&spans),
-            spans: spans.len() as u64,
+            request: self.envelope.request(&spans.blocks),
+            spans: spans.spans as u64,
             since: Instant::now(),
         }
     }

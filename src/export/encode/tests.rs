@@ -10,11 +10,11 @@ use proptest::prelude::*;
 use prost::Message as _;
 use std::borrow::Cow;
 
-fn each(records: &[Box<Record>]) -> Vec<Encoded> {
+fn each(records: &[Box<Record>]) -> Vec<Vec<u8>> {
     let encode = |record: &Record| {
         let mut out = Vec::new();
         span(&mut out, record);
-        out.into_boxed_slice()
+        out
     };
     records.iter().map(|record| encode(record)).collect()
 }

@@ -13,10 +13,12 @@ fn queue(change: impl FnOnce(&mut Export)) -> (Queue, Arc<Metrics>) {
     (Queue::new(&settings, String::new(), &metrics), metrics)
 }
 
-/// When a span began, as a collector reads it.
-fn began(span: &Encoded) -> u64 {
-    let spans = ScopeSpans::decode(&**span).unwrap().spans;
-    spans[0].start_time_unix_nano
+/// When each span began, as a collector reads them.
+fn began(taken: &Taken) -> Vec<u64> {
+    let spans = ScopeSpans::decode(taken.blocks.concat().as_slice());
+    let spans = spans.unwrap().spans;
+    assert_eq!(spans.len(), taken.spans);
+    spans.iter().map(|span| span.start_time_unix_nano).collect()
 }
 
 fn outcome(metrics: &Metrics, outcome: &'static str) -> u64 {
@@ -41,7 +43,7 @@ fn the_oldest_makes_room_when_spans_are_too_many() {
     assert_eq!(outcome(&metrics, "queue_full"), 2);
     assert_eq!(metrics.spans.get(), 5);
     assert_eq!(metrics.export_queue_spans.get(), 3);
-    let kept: Vec<u64> = queue.take().iter().map(began).collect();
+    let kept = began(&queue.take());
     assert_eq!(kept, [3, 4, 5]);
     assert_eq!(queue.ledger().in_flight, 3);
     queue.settle(3, 1, Dropped::Rejected);
@@ -87,7 +89,7 @@ fn batches_stay_below_what_collectors_take() {
     }
     let mut batches = Vec::new();
     while queue.ledger().queued > 0 {
-        batches.push(queue.take().len());
+        batches.push(queue.take().spans);
     }
     assert_eq!(batches, [8, 8, 4]);
 }
@@ -97,7 +99,7 @@ fn what_comes_after_the_end_is_counted() {
     let (queue, _) = queue(|_| ());
     queue.finished(record(1));
     queue.finished(record(2));
-    assert_eq!(queue.take().len(), 2);
+    assert_eq!(queue.take().spans, 2);
     queue.finished(record(3));
     queue.close();
     queue.finished(record(4));
@@ -141,7 +143,7 @@ fn many_threads_lose_nothing() {
                     queue.finished(record(n));
                     assert!(queue.ledger().is_balanced());
                     if n % 200 == 0 {
-                        let taken = queue.take().len() as u64;
+                        let taken = queue.take().spans as u64;
                         queue.settle(taken, 0, Dropped::Rejected);
                     }
                 }
@@ -171,7 +173,44 @@ fn while_memory_is_short_a_quarter_of_it_is_used() {
     assert_eq!(queue.ledger().queued, 2);
     queue.tighten(false);
     queue.finished(record(10));
-    let kept: Vec<u64> = queue.take().iter().map(began).collect();
+    let kept = began(&queue.take());
     assert_eq!(kept, [8, 9, 10]);
     assert!(queue.ledger().is_balanced());
+}
+
+#[test]
+fn spans_keep_their_order_whatever_their_size() {
+    // Each pushes one more than it takes: every block is cut somewhere, and every size meets every other.
+    let sizes = [0, 40, 4_000, 90, 17_000, 300];
+    let (queue, metrics) = queue(|s| s.max_batch = 5);
+    let (mut pushed, mut expected, mut bytes) = (0, 0, 0);
+    let mut push = |times: usize| {
+        for _ in 0..times {
+            let mut record = record(pushed);
+            let size = sizes[pushed as usize % sizes.len()];
+            record
+                .attributes
+                .push(("k".into(), "x".repeat(size).into()));
+            queue.finished(record);
+            pushed += 1;
+        }
+        pushed
+    };
+    let mut check = || {
+        let taken = queue.take();
+        bytes += taken.blocks.iter().map(|block| block.len()).sum::<usize>();
+        for at in began(&taken) {
+            assert_eq!(at, expected);
+            expected += 1;
+        }
+        (taken.spans, expected)
+    };
+    for _ in 0..200 {
+        push(6);
+        assert_eq!(check().0, 5);
+    }
+    let pushed = push(1);
+    while check().1 < pushed {}
+    assert_eq!(metrics.export_queue_bytes.get(), 0);
+    assert!(bytes > 200 * sizes.iter().sum::<usize>());
 }

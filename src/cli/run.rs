@@ -20,6 +20,7 @@ use super::{RunArgs, start_line, view};
 
 /// Runs until told to stop. In wrap mode the command's code is returned.
 pub fn run(args: RunArgs) -> ExitCode {
+    heap::keep();
     logs::init();
     // Before anything opens a descriptor.
     let activated = match Activated::take() {

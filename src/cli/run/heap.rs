@@ -14,6 +14,21 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Bytes more than after the last time for which it is worth it: it takes a millisecond or two.
 const WORTH: i64 = 2 * 1024 * 1024;
 
+/// What glibc takes from the system and gives back block by block, and what may be free at the end of its heap.
+const LARGE: i32 = 1024 * 1024;
+
+/// Batches of spans come from the heap: from the system each page of them would have to be asked for again and again.
+/// glibc raises its limits by itself as long as nobody sets one; loading the kernel's types sets one
+/// ([`hopspan::correlation`]).
+pub(super) fn keep() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) takes two numbers and may be called at any time, in any thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+    }
+}
+
 /// Looks every second, for ever.
 pub(super) async fn give_back(metrics: Arc<Metrics>) {
     let mut spans = 0;

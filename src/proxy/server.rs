@@ -42,6 +42,7 @@ mod last_word;
 mod named;
 mod options;
 mod redirected;
+mod rest;
 mod short;
 mod streams;
 mod tls;
@@ -106,10 +107,18 @@ impl Connection {
     }
 }
 
-/// How long a client that is connected when a stop begins has to send what is on its way; and from when it connected, for
-/// those whose request is a round trip behind.
+/// How long a client that is connected when a stop begins has to send what is on its way; and from when it connected, or
+/// had its last answer, for those whose request is a round trip behind.
 const FRESH: Duration = Duration::from_millis(50);
 const NEW: Duration = Duration::from_secs(1);
+
+/// Until a connection that a stop finds without a request is closed; `since`: when it connected, or had its last answer.
+async fn leaves(stop: &CancellationToken, since: impl Fn() -> Instant) {
+    stop.cancelled().await;
+    let left = FRESH.max(NEW.saturating_sub(since().elapsed()));
+    // Boxed: who waits should not have the room of it.
+    Box::pin(tokio::time::sleep(left)).await;
+}
 
 /// A client's connection as HTTP is spoken on it. `G` is dropped when the socket is closed.
 type Wire<G> = Timed<Rewound<Socket>, G>;
@@ -138,14 +147,10 @@ pub(crate) async fn serve_connection<G, H>(
     let heard = {
         let accepted = connection.accepted;
         let hearing = hear(&mut socket, &mut connection, options, &limits, &clock);
-        let stopped = async {
-            stop.cancelled().await;
-            tokio::time::sleep(FRESH.max(NEW.saturating_sub(accepted.elapsed()))).await;
-        };
         tokio::select! {
             biased;
             heard = hearing => heard,
-            () = stopped => return,
+            () = leaves(&stop, || accepted) => return,
         }
     };
     let (spoken, ahead) = match heard {
@@ -200,14 +205,7 @@ where
 {
     let limits = options.limits.load_full();
     let held = Held::requests(&options.metrics);
-    let mut io = Timed::new(rewound, clock.clone(), limits.write_timeout, held, guard);
-    if !clock.growing.begins(spoken.takes()) {
-        options.count("memory");
-        return Box::pin(async move { short::tell(spoken, io, &clock).await });
-    }
-    if spoken == Spoken::Http2 && options.http2 {
-        io = io.framed(limits.http2_head_bytes);
-    }
+    let io = Timed::new(rewound, clock.clone(), limits.write_timeout, held, guard);
     let client = Client {
         connection: Arc::new(connection),
         options,

@@ -97,6 +97,7 @@ pub(crate) async fn sniff<S: AsyncRead + Unpin>(
             Some(Ok(_)) => {}
         }
         if !began {
+            clock.head_begins();
             deadline = Instant::now() + head;
         }
     }
@@ -149,6 +150,24 @@ impl<S> Rewound<S> {
 
     pub(crate) fn get_ref(&self) -> &S {
         &self.socket
+    }
+
+    /// What was read ahead and not given yet.
+    pub(crate) fn ahead(&self) -> &[u8] {
+        self.ahead.get(self.given..).unwrap_or_default()
+    }
+
+    /// Takes back what it gave last.
+    pub(crate) fn rewind(&mut self, bytes: &[u8]) {
+        self.ahead = [bytes, self.ahead()].concat();
+        self.given = 0;
+    }
+}
+
+impl<S: AsyncRead + Unpin> Rewound<S> {
+    /// Reads more ahead, and gives how much.
+    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        poll_some(&mut self.socket, &mut self.ahead, cx)
     }
 }
 

@@ -38,8 +38,6 @@ pub(crate) struct Timed<S, G> {
     held: Held,
     /// Of HTTP/2.
     frames: Option<Box<Frames>>,
-    /// Whether something was written and not yet flushed.
-    unflushed: bool,
     /// An answer of our own, and how much of it is sent.
     refusal: Option<Box<(Vec<u8>, usize)>>,
     _guard: G,
@@ -62,7 +60,6 @@ impl<S, G> Timed<S, G> {
             linger: Linger::default(),
             held,
             frames: None,
-            unflushed: false,
             refusal: None,
             _guard: guard,
         }
@@ -73,6 +70,11 @@ impl<S, G> Timed<S, G> {
         let base = self.clock.growing.is_told();
         self.frames = Some(Box::new(Frames::new(head, base)));
         self
+    }
+
+    /// The socket itself, where hyper does not read from it.
+    pub(crate) fn socket(&mut self) -> &mut S {
+        &mut self.socket
     }
 
     fn written(
@@ -104,7 +106,8 @@ impl<S, G> Timed<S, G> {
 impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> Timed<S, G> {
     /// Whether what is written now is hyper's own answer; see the module.
     fn refuses(&self) -> bool {
-        self.clock.head_awaited.load(Ordering::Relaxed) && !self.unflushed
+        self.clock.head_awaited.load(Ordering::Relaxed)
+            && !self.clock.unflushed.load(Ordering::Relaxed)
     }
 
     /// Sends [`refusal`]'s answer instead of hyper's, which begins with `theirs` and is `len` bytes long.
@@ -130,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> Timed<S, G> {
                 }
             }
         }
-        self.unflushed = true;
+        self.clock.unflushed.store(true, Ordering::Relaxed);
         // The client may be in the middle of what is refused: closing at once could take the answer from it.
         self.clock.body_expected.store(true, Ordering::Relaxed);
         Poll::Ready(Ok(len))
@@ -152,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> Timed<S, G> {
         if growing.holds(frames.takes() + growing.beyond(), frames.is_open(), idle) {
             return Ok(());
         }
-        if idle && !self.unflushed {
+        if idle && !self.clock.unflushed.load(Ordering::Relaxed) {
             // As far as the socket takes it at once: who is refused is not waited for.
             let _ = Pin::new(&mut self.socket).poll_write(cx, &CALM);
             let _ = Pin::new(&mut self.socket).poll_flush(cx);
@@ -193,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         if self.refuses() {
             return self.poll_refuse(buf, buf.len(), cx);
         }
-        self.unflushed = true;
+        self.clock.unflushed.store(true, Ordering::Relaxed);
         let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
         self.written(polled, cx)
     }
@@ -207,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
             let len = bufs.iter().map(|buf| buf.len()).sum();
             return self.poll_refuse(bufs.first().map_or(&[], |buf| buf), len, cx);
         }
-        self.unflushed = true;
+        self.clock.unflushed.store(true, Ordering::Relaxed);
         let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
         self.written(polled, cx)
     }
@@ -221,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         match flushed {
             Poll::Pending => self.clock.gate.flush_first(),
             Poll::Ready(Ok(())) => {
-                self.unflushed = false;
+                self.clock.unflushed.store(false, Ordering::Relaxed);
                 self.clock.gate.flushed(cx);
             }
             Poll::Ready(Err(_)) => {}

@@ -61,6 +61,8 @@ pub struct Metrics {
     pub config_needs_restart: Gauge,
     /// `hopspan_connections{direction}` open now
     pub connections: Family<Direction, Gauge<i64, AtomicI64>>,
+    /// `hopspan_connections_resting`: of HTTP/1, between requests, without buffers
+    pub connections_resting: Gauge,
     /// `hopspan_connections_refused_total{reason}`
     pub connections_refused: Family<Reason, Counter>,
     /// `hopspan_connections_evicted_total`: idle ones closed to make room for new ones
@@ -131,6 +133,7 @@ impl Metrics {
             config_last_reload_success_timestamp: Gauge::default(),
             config_needs_restart: Gauge::default(),
             connections: Family::default(),
+            connections_resting: Gauge::default(),
             connections_refused: Family::default(),
             connections_evicted: Counter::default(),
             protocol_errors: Family::default(),

@@ -4,4 +4,5 @@ mod descriptors;
 mod passing;
 mod pool;
 mod raw;
+mod rest;
 mod server;

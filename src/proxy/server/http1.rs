@@ -6,10 +6,14 @@
 //! `half_close` is off, knowingly (as in Nginx): a client that shuts its write side counts as gone, which is how the
 //! handler is cancelled the moment a client disconnects. With it on, hyper would notice only at the next write.
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
 
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,15 +21,54 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::last_word::last_word;
+use super::rest::{Begun, Resting, begun, leave};
+use super::short::has_room;
 use super::{Caught, Client, Handler, ServeLimits, Wire};
 use crate::proxy::HYPER_MAX_HEADERS;
 use crate::proxy::body::io_kind;
 use crate::proxy::held::{Gated, Held};
 use crate::proxy::refusal;
+use crate::proxy::sniff::Spoken;
 use crate::proxy::timed::{Clock, HeadTimer};
 
 /// Serves a connection until it closes, a stop (gracefully) or a cut (at once).
-pub(super) async fn serve<G, H>(io: Wire<G>, client: Client<'_, H>)
+///
+/// hyper has it while there is a request in hand, and for a while after; else it takes no more than its socket does, and
+/// what is there of a head.
+pub(super) async fn serve<G, H>(mut io: Wire<G>, client: Client<'_, H>)
+where
+    G: Send + Unpin + 'static,
+    H: Handler,
+{
+    client.clock.idles_from(Instant::now());
+    let mut resting = None;
+    loop {
+        let stopping = client.stop.is_cancelled();
+        let begun = begun(&mut io, &client).await;
+        drop(resting.take());
+        match begun {
+            Begun::Head => {}
+            Begun::Late => {
+                client.options.count("slow_head");
+                return refuse(&mut io, &client.clock, 408).await;
+            }
+            Begun::Nothing => return leave(&mut io, &client).await,
+        }
+        if !has_room(Spoken::Http1, &mut io, &client).await {
+            return;
+        }
+        // Boxed: what waits should not have the room of it.
+        match Box::pin(exchanges(io, &client, stopping)).await {
+            Some(rests) => io = rests,
+            None => return,
+        }
+        resting = Some(Resting::new(&client.options.metrics));
+    }
+}
+
+/// The exchanges of a client until it rests, or a stop comes between two: then it is given back. `None`: the connection has
+/// ended. `stopping`: there was a stop before it was given back last.
+async fn exchanges<G, H>(io: Wire<G>, client: &Client<'_, H>, stopping: bool) -> Option<Wire<G>>
 where
     G: Send + Unpin + 'static,
     H: Handler,
@@ -39,21 +82,24 @@ where
         stop,
     } = client;
     let service = {
-        let (metrics, clock) = (options.metrics.clone(), clock.clone());
-        let held = Held::responses(&metrics);
+        let held = Held::responses(&options.metrics);
         service_fn(move |request: Request<Incoming>| {
             let (handler, connection) = (handler.clone(), connection.clone());
             let connect = request.method() == Method::CONNECT;
             clock.request_begins(!request.body().is_end_stream());
             let handling = async move { handler.handle(request, connection).await };
-            let handled = Caught::new(handling, &metrics);
+            let handled = Caught::new(handling, &options.metrics);
             let (clock, held) = (clock.clone(), held.clone());
             async move {
-                let response = handled.await?;
+                let mut response = handled.await?;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
                     || (connect && response.status().is_success())
                 {
                     clock.lift();
+                } else if stop.is_cancelled() {
+                    // hyper, which says so in a stop, may not know of it yet.
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
                 }
                 let pieces = response.extensions().get().cloned();
                 let gated = response.map(|body| Gated::new(body, clock, held, pieces));
@@ -61,38 +107,67 @@ where
             }
         })
     };
-    let mut served = builder(&limits, &clock, options.preserve_case)
+    let mut served = builder(limits, clock, options.preserve_case)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
+    let until_rest = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {
+        Poll::Pending if clock.rests() => Poll::Ready(None),
+        polled => polled.map(Some),
+    });
     let result = tokio::select! {
         biased;
-        result = &mut served => result,
-        () = stop.cancelled() => {
-            std::pin::Pin::new(&mut served).graceful_shutdown();
-            tokio::select! {
-                result = &mut served => result,
-                () = options.cut.cancelled() => return,
+        result = until_rest => result,
+        () = stop.cancelled() => match !stopping && clock.is_between() {
+            true => None,
+            false => {
+                Pin::new(&mut served).graceful_shutdown();
+                tokio::select! {
+                    result = &mut served => Some(result),
+                    () = options.cut.cancelled() => return None,
+                }
             }
         }
     };
-    let Err(error) = result else { return };
-    if let Some(reason) = protocol_error(&error, &clock) {
-        options.count(reason);
+    let Some(result) = result else {
+        let parts = served.into_parts()?;
+        let mut io = parts.io.into_inner();
+        io.socket().rewind(&parts.read_buf);
+        clock.growing.passed_on();
+        return Some(io);
+    };
+    ended(result.err()?, served.into_parts(), client).await;
+    None
+}
+
+/// What there is to do when hyper ends a connection; `parts`: unless it is a tunnel's now.
+async fn ended<G: Unpin, S, H>(
+    error: hyper::Error,
+    parts: Option<http1::Parts<TokioIo<Wire<G>>, S>>,
+    client: &Client<'_, H>,
+) {
+    let clock = &client.clock;
+    if let Some(reason) = protocol_error(&error, clock) {
+        client.options.count(reason);
     }
     tracing::debug!(error = %error, "client connection ended");
     let status = match () {
         // hyper hangs up without a word here (RFC 9110 section 15.5.9 has one).
         () if error.is_timeout() && clock.head_was_late() => 408,
-        () if no_room(&error, &clock) => 503,
+        () if no_room(&error, clock) => 503,
         () => return,
     };
-    if let Some(parts) = served.into_parts() {
+    if let Some(parts) = parts {
         // Not to be held meanwhile.
-        drop(parts.read_buf);
-        // What the client still sends is read, or the answer would be lost with a RST.
-        clock.request_begins(true);
-        last_word(&mut parts.io.into_inner(), &refusal::answer(status)).await;
+        drop((parts.read_buf, parts.service));
+        refuse(&mut parts.io.into_inner(), clock, status).await;
     }
+}
+
+/// Tells the client what became of its head, and closes.
+async fn refuse<G: Unpin>(io: &mut Wire<G>, clock: &Clock, status: u16) {
+    // What the client still sends is read, or the answer would be lost with a RST.
+    clock.request_begins(true);
+    last_word(io, &refusal::answer(status)).await;
 }
 
 /// Whether it is about a head that found no memory.

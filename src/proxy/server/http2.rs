@@ -18,10 +18,12 @@ use tokio::time::Instant;
 
 use super::glitches::{Glitch, Glitches};
 use super::heads::{self, Entered, HeadBudget};
+use super::short::has_room;
 use super::streams::{Paced, Streams};
 use super::{Caught, Client, Handler, ServeLimits, Wire, own_answer};
 use crate::proxy::body::{ResponseBody, io_kind};
 use crate::proxy::held::Held;
+use crate::proxy::sniff::Spoken;
 
 /// A client that is silent is asked whether it is there, and has so long to answer.
 const PING_AFTER: Duration = Duration::from_secs(30);
@@ -30,11 +32,15 @@ const PONG_WITHIN: Duration = Duration::from_secs(20);
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it closes, a stop (gracefully) or a cut (at once).
-pub(super) async fn serve<G, H>(io: Wire<G>, client: Client<'_, H>)
+pub(super) async fn serve<G, H>(mut io: Wire<G>, client: Client<'_, H>)
 where
     G: Send + Unpin + 'static,
     H: Handler,
 {
+    if !has_room(Spoken::Http2, &mut io, &client).await {
+        return;
+    }
+    let io = io.framed(client.limits.http2_head_bytes);
     let Client {
         connection,
         options,

@@ -1,7 +1,7 @@
-//! A connection for which there is no memory once it is known what it speaks: told in its own protocol, and closed.
+//! A connection for which there is no memory once it has something to say: told in its own protocol, and closed.
 
-use super::Wire;
 use super::last_word::last_word;
+use super::{Client, Wire};
 use crate::proxy::frames::CALM;
 use crate::proxy::refusal;
 use crate::proxy::sniff::Spoken;
@@ -10,8 +10,22 @@ use crate::proxy::timed::Clock;
 /// SETTINGS without any, which HTTP/2 begins with (RFC 9113 section 3.4).
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
+/// Whether there is memory to speak with the client; if not, it is counted and told.
+pub(super) async fn has_room<G: Unpin, H>(
+    spoken: Spoken,
+    io: &mut Wire<G>,
+    client: &Client<'_, H>,
+) -> bool {
+    let has_room = client.clock.growing.begins(spoken.takes());
+    if !has_room {
+        client.options.count("memory");
+        tell(spoken, io, &client.clock).await;
+    }
+    has_room
+}
+
 /// Tells the client, as far as what it speaks has a word for it: a handshake has none yet.
-pub(super) async fn tell<G: Unpin>(spoken: Spoken, mut io: Wire<G>, clock: &Clock) {
+async fn tell<G: Unpin>(spoken: Spoken, io: &mut Wire<G>, clock: &Clock) {
     // What it still sends is read and thrown away, or the answer would be lost with a RST.
     clock.request_begins(true);
     let words = match spoken {
@@ -19,7 +33,7 @@ pub(super) async fn tell<G: Unpin>(spoken: Spoken, mut io: Wire<G>, clock: &Cloc
         Spoken::Http2 => [&SETTINGS[..], &CALM].concat(),
         Spoken::Tls => return,
     };
-    last_word(&mut io, &words).await;
+    last_word(io, &words).await;
 }
 
 #[cfg(test)]
@@ -49,8 +63,9 @@ mod tests {
         let clock = Clock::new(Duration::from_secs(1), &pressure);
         let socket = Rewound::new(Vec::new(), Socket::Tcp(socket));
         let held = Held::requests(&Metrics::new());
-        let io = Timed::new(socket, clock.clone(), None, held, ());
-        tell(spoken, io, &clock).await;
+        let mut io = Timed::new(socket, clock.clone(), None, held, ());
+        tell(spoken, &mut io, &clock).await;
+        drop(io);
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         answer

@@ -3,6 +3,8 @@
 //! hyper's `header_read_timeout` runs from the end of the last response, so it is the keep-alive idle limit and the
 //! slow-head limit at once. [`HeadTimer`] is a hyper timer that tells the two apart: idle until a byte of the next
 //! head has come, then the (shorter) head limit. The tokio timer is only set again when it fires too early.
+//!
+//! It is also how the connection finds out that it has waited for a while, and hyper's buffers can go ([`Clock::rests`]).
 
 use std::future::Future;
 use std::io;
@@ -14,13 +16,18 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-use crate::proxy::growing::Growing;
+use crate::proxy::growing::{FREE, Growing};
 use crate::proxy::held::Gate;
 use crate::proxy::pressure::Pressure;
 
 /// What idle times are counted from.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 const IN_USE: u64 = u64::MAX;
+/// As a time: none.
+const NEVER: u64 = u64::MAX;
+/// After a wait this long hyper's buffers go; and when memory is short.
+const REST: Duration = Duration::from_secs(1);
+const REST_WHEN_SHORT: Duration = Duration::from_millis(100);
 
 /// What the timer and the socket of one connection share.
 pub(crate) struct Clock {
@@ -29,6 +36,12 @@ pub(crate) struct Clock {
     pub(super) lifted: AtomicBool,
     pub(super) body_expected: AtomicBool,
     pub(super) head_awaited: AtomicBool,
+    /// Whether something was written and not yet flushed.
+    pub(super) unflushed: AtomicBool,
+    /// Whether a head has been waited for so long that hyper is not needed for it.
+    rests: AtomicBool,
+    /// Milliseconds since [`BEGINNING`] at which the first byte of a head came, or [`NEVER`].
+    head_began: AtomicU64,
     /// What was read of what is no request yet.
     pub(crate) growing: Growing,
     /// Of what is written to the client.
@@ -47,6 +60,9 @@ impl Clock {
             lifted: AtomicBool::new(false),
             body_expected: AtomicBool::new(false),
             head_awaited: AtomicBool::new(false),
+            unflushed: AtomicBool::new(false),
+            rests: AtomicBool::new(false),
+            head_began: AtomicU64::new(NEVER),
             growing: Growing::new(pressure),
             gate: Gate::default(),
             idle_since: AtomicU64::new(IN_USE),
@@ -71,14 +87,46 @@ impl Clock {
         self.body_expected.store(with_body, Ordering::Relaxed);
         self.head_awaited.store(false, Ordering::Relaxed);
         self.idle_since.store(IN_USE, Ordering::Relaxed);
+        self.head_began.store(NEVER, Ordering::Relaxed);
         self.growing.settle();
     }
 
     /// Notes that no request is in hand since then.
     pub(crate) fn idles_from(&self, since: Instant) {
-        let since = since.saturating_duration_since(*BEGINNING);
-        let since = u64::try_from(since.as_millis()).unwrap_or(0);
-        self.idle_since.store(since, Ordering::Relaxed);
+        self.idle_since.store(stamp(since), Ordering::Relaxed);
+    }
+
+    /// Notes that a byte of a head has come, unless one had before. Gives when the first did.
+    pub(crate) fn head_begins(&self) -> Instant {
+        let began = self.head_began.load(Ordering::Relaxed);
+        if began != NEVER {
+            return time(began);
+        }
+        let now = Instant::now();
+        self.head_began.store(stamp(now), Ordering::Relaxed);
+        now
+    }
+
+    /// Until when a request is waited for, whose head has `head` from its first byte on.
+    pub(crate) fn waits_until(&self, idle: Duration, head: Duration) -> Instant {
+        match self.head_began.load(Ordering::Relaxed) {
+            NEVER => self.idle_since().unwrap_or_else(Instant::now) + idle,
+            began => time(began) + head,
+        }
+    }
+
+    /// Whether hyper waits for a head and has nothing else to do.
+    pub(crate) fn is_between(&self) -> bool {
+        self.head_awaited.load(Ordering::Relaxed) && !self.unflushed.load(Ordering::Relaxed)
+    }
+
+    /// Whether hyper has waited for a head for so long that it is not needed for it. Says so once.
+    pub(crate) fn rests(&self) -> bool {
+        let rests = self.rests.load(Ordering::Relaxed) && self.is_between();
+        if rests {
+            self.rests.store(false, Ordering::Relaxed);
+        }
+        rests
     }
 
     /// Counts what was read where it is no request yet; an error where there is no room for it.
@@ -92,7 +140,7 @@ impl Clock {
     /// Since when there is no request in hand; `None` while there is one.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let since = self.idle_since.load(Ordering::Relaxed);
-        (since != IN_USE).then(|| *BEGINNING + Duration::from_millis(since))
+        (since != IN_USE).then(|| time(since))
     }
 
     /// Waits on the one timer of this connection.
@@ -111,6 +159,15 @@ impl Clock {
             sleep.as_mut().reset(deadline);
         }
     }
+}
+
+fn stamp(at: Instant) -> u64 {
+    let since = at.saturating_duration_since(*BEGINNING);
+    u64::try_from(since.as_millis()).unwrap_or(0)
+}
+
+fn time(stamp: u64) -> Instant {
+    *BEGINNING + Duration::from_millis(stamp)
 }
 
 /// The hyper timer of one server connection.
@@ -136,12 +193,19 @@ impl hyper::rt::Timer for HeadTimer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
         self.clock.head_awaited.store(true, Ordering::Relaxed);
-        if let Some(since) = deadline.checked_sub(self.idle) {
+        self.clock.rests.store(false, Ordering::Relaxed);
+        let since = deadline.checked_sub(self.idle);
+        if let Some(since) = since {
             self.clock.idles_from(since);
         }
+        let rest = match self.clock.growing.is_short() {
+            true => REST_WHEN_SHORT,
+            false => REST,
+        };
         Box::pin(HeadWait {
             clock: self.clock.clone(),
             idle_until: deadline,
+            rest_at: since.map(|since| since + rest),
             head: self.head,
             read_before: self.clock.read.load(Ordering::Relaxed),
             head_until: None,
@@ -153,6 +217,7 @@ impl hyper::rt::Timer for HeadTimer {
 struct HeadWait {
     clock: Arc<Clock>,
     idle_until: Instant,
+    rest_at: Option<Instant>,
     head: Duration,
     read_before: u64,
     head_until: Option<Instant>,
@@ -164,11 +229,17 @@ impl Future for HeadWait {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let begun = self.clock.read.load(Ordering::Relaxed) != self.read_before;
-        if begun && self.head_until.is_none() {
-            self.head_until = Some(Instant::now() + self.head);
+        let read = self.clock.read.load(Ordering::Relaxed) - self.read_before;
+        if read > 0 && self.head_until.is_none() {
+            self.head_until = Some(self.clock.head_begins() + self.head);
         }
         let deadline = self.head_until.unwrap_or(self.idle_until);
+        if let Some(rest_at) = self.rest_at.filter(|rest_at| *rest_at < deadline) {
+            ready!(self.clock.poll_until(rest_at, cx));
+            self.rest_at = None;
+            let small = read < FREE as u64;
+            self.clock.rests.store(small, Ordering::Relaxed);
+        }
         ready!(self.clock.poll_until(deadline, cx));
         self.clock
             .head_late

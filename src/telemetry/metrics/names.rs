@@ -105,6 +105,11 @@ impl Metrics {
             self.connections.clone(),
         );
         registry.register(
+            "hopspan_connections_resting",
+            "Client connections of HTTP/1 that wait for a request and hold no buffers",
+            self.connections_resting.clone(),
+        );
+        registry.register(
             "hopspan_connections_refused",
             "Client connections refused",
             self.connections_refused.clone(),

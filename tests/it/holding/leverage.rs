@@ -18,10 +18,13 @@ use crate::support::{binary, client, sidecar};
 
 /// What a client sends for a connection without a byte of its own: SYN, ACK and FIN with their heads of IP and TCP.
 const PACKETS: usize = 60 + 52 + 52;
+/// What it sends with each piece, or to say that it has an answer: these heads.
+const HEADS: usize = 52;
 
 /// A client's side of an attack.
 struct Attack {
     to: SocketAddr,
+    status: SocketAddr,
     /// How much of everything.
     times: usize,
     /// Bytes sent, those that open and close connections among them.
@@ -46,7 +49,7 @@ impl Attack {
 
     /// Whether the other side took it.
     fn send(&mut self, stream: &mut TcpStream, bytes: &[u8]) -> bool {
-        self.wire += bytes.len();
+        self.wire += bytes.len() + HEADS;
         stream.write_all(bytes).is_ok()
     }
 
@@ -57,6 +60,36 @@ impl Attack {
             self.send(&mut stream, bytes);
             self.held.push(stream);
         }
+    }
+
+    /// Connections that each have had an answer and rest, but for as many as come at once.
+    fn rest(&mut self, count: usize) {
+        for _ in 0..count {
+            let mut stream = self.connect();
+            self.send(&mut stream, GET);
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"ok") {
+                let mut some = [0; 1024];
+                let read = stream.read(&mut some).unwrap();
+                assert!(read > 0);
+                answer.extend_from_slice(&some[..read]);
+            }
+            self.wire += HEADS;
+            self.held.push(stream);
+        }
+        let resting = format!("hopspan_connections_resting {}\n", self.held.len());
+        while !self.metrics().contains(&resting) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.status).unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: hopspan\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// An HTTP/2 connection with these settings.
@@ -191,11 +224,17 @@ fn rows() -> Vec<Row> {
     use Bound::{Held, Ratio};
     let row = |name, bound, run| Row { name, run, bound };
     vec![
-        row("silent connections", Held(24), |a| {
-            a.hold(300 * a.times, b"");
+        row("silent connections", Ratio, |a| {
+            a.hold(1500 * a.times, b"");
         }),
-        row("slow heads", Held(32), |a| {
-            a.hold(300 * a.times, b"GET / HTTP/1.1\r\nHost: shop\r\nX-A: ");
+        row("slow heads", Ratio, |a| {
+            a.hold(1500 * a.times, b"GET / HTTP/1.1\r\nHost: shop\r\nX-A: ");
+        }),
+        // The spans of the requests that wait to be exported are counted with them.
+        row("connections that rest after a request", Held(8), |a| {
+            for _ in 0..15 {
+                a.rest(100 * a.times);
+            }
         }),
         row("slow large heads", Ratio, |a| {
             let head = format!(
@@ -382,6 +421,7 @@ async fn what_abuse_costs() {
         let (memory, cpu) = (cost::memory(pid, "VmHWM"), cost::cpu(pid));
         let mut attack = Attack {
             to: hopspan.inbound,
+            status: hopspan.status,
             times,
             wire: 0,
             held: Vec::new(),

@@ -18,9 +18,6 @@ pub(crate) struct Tally {
     pub(crate) good: usize,
     /// What went wrong, in words.
     pub(crate) failures: Vec<String>,
-    /// Kept connections that were closed just as the next request was sent, without a byte of answer: the race of
-    /// HTTP keep-alive. A client sends such a request again; so do these, and it counts by its second answer.
-    pub(crate) raced: usize,
     /// From the request's first byte to the answer's last.
     pub(crate) durations: Vec<Duration>,
 }
@@ -103,7 +100,6 @@ impl Load {
             while let Some(tally) = self.clients.join_next().await {
                 let tally = tally.unwrap();
                 total.good += tally.good;
-                total.raced += tally.raced;
                 total.failures.extend(tally.failures);
                 total.durations.extend(tally.durations);
             }
@@ -124,7 +120,6 @@ struct Client {
 /// What one attempt came to.
 enum Attempt {
     Answered(bool),
-    Raced,
     Refused,
     Failed(String),
 }
@@ -138,12 +133,7 @@ impl Client {
             }
             let request = (self.make)(self.number, serial);
             let begun = Instant::now();
-            let mut attempt = self.attempt(&request, &mut kept).await;
-            if matches!(attempt, Attempt::Raced) {
-                self.tally.raced += 1;
-                attempt = self.attempt(&request, &mut kept).await;
-            }
-            match attempt {
+            match self.attempt(&request, &mut kept).await {
                 Attempt::Answered(true) => {
                     self.tally.good += 1;
                     self.tally.durations.push(begun.elapsed());
@@ -152,7 +142,6 @@ impl Client {
                 // Nobody listens: not a request that anybody took.
                 Attempt::Refused => break,
                 Attempt::Answered(false) => {}
-                Attempt::Raced => self.tally.failures.push("closed twice".to_owned()),
                 Attempt::Failed(why) => self.tally.failures.push(why),
             }
         }
@@ -173,10 +162,11 @@ impl Client {
         };
         let _ = peer.try_write(request.bytes()).await;
         let Some(answer) = request.try_answer(&mut peer).await else {
-            return match (reused, peer.unread().is_empty()) {
-                (true, true) => Attempt::Raced,
-                (_, _) => Attempt::Failed(format!("closed without an answer: {:?}", peer.unread())),
-            };
+            // A kept connection that was closed just as this was sent, too: a stop is to wait for it.
+            let unread = peer.unread();
+            return Attempt::Failed(format!(
+                "closed without an answer, kept {reused}: {unread:?}"
+            ));
         };
         if answer.status != 200 || !answer.complete {
             let failure = format!(

@@ -89,20 +89,23 @@ mod tests {
 
     #[test]
     fn the_waits_are_settings() {
-        let millis = Duration::from_millis;
         let mut breaker = Breaker::new(Timing::of(&Export {
-            retry_initial_interval: millis(100),
-            retry_max_interval: millis(120),
-            give_up: millis(500),
+            retry_initial_interval: Duration::from_millis(100),
+            retry_max_interval: Duration::from_millis(600),
+            give_up: Duration::from_secs(5),
             ..Export::default()
         }));
-        for mean in [100, 120, 120] {
-            let wait = breaker.open(None);
+        // Far enough from each other and from the defaults that chance does not hide it.
+        let mut mean = 0.1_f64;
+        for _ in 0..20 {
+            let wait = breaker.open(None).as_secs_f64();
             assert!(
-                (millis(mean / 2)..=millis(mean * 3 / 2)).contains(&wait),
-                "{wait:?} around {mean} ms"
+                (mean * 0.5..=mean * 1.5).contains(&wait),
+                "{wait} around {mean}"
             );
+            mean = (mean * 1.5).min(0.6);
         }
-        assert_eq!(breaker.open(Some(Duration::from_secs(1))), millis(500));
+        let asked = Some(Duration::from_secs(60));
+        assert_eq!(breaker.open(asked), Duration::from_secs(5));
     }
 }

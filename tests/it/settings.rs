@@ -190,7 +190,9 @@ async fn a_route_has_an_app_a_protocol_and_a_timeout_of_its_own() {
         (504, Some("http_response_timeout"))
     );
     held.release();
-    assert_eq!(app.received.len(), 1, "the others went elsewhere");
+    // Not even that, where a busy machine took the time to connect.
+    let here = app.received.all();
+    assert!(here.iter().all(|asked| asked.path() == "/slow"), "{here:?}");
 }
 
 #[tokio::test]

@@ -93,6 +93,19 @@ async fn how_long_and_how_many_are_remembered_are_settings() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_stale_stands_in_for_a_failure_where_that_is_off() {
+    let limits = ResolveLimits {
+        stale: Duration::ZERO,
+        ..LIMITS
+    };
+    let scripted = scripted(vec![Reply::Is("10.0.0.1"), Reply::Fails]);
+    let ask = async || scripted.resolver.resolve(&name(), &limits).await;
+    assert!(ask().await.is_ok());
+    tokio::time::advance(limits.keep).await;
+    assert!(matches!(ask().await, Err(ResolveError::Failed(_))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_fewer_names_are_allowed_than_before_the_surplus_is_forgotten() {
     let resolver = Resolver::with(Box::new(|_| {
         Box::pin(async { Ok(vec!["10.0.0.1".parse().unwrap()]) })

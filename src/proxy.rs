@@ -30,6 +30,7 @@ mod growing;
 mod held;
 mod holder;
 mod linger;
+pub(crate) mod local;
 mod proxy_protocol;
 mod refusal;
 mod resolve;

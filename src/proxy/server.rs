@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::ResponseBody;
 use super::held::Held;
+use super::local::is_ours;
 use super::proxy_protocol::{self, Origin, Refusal};
 use super::sniff::{Rewound, Spoken, Unheard, sniff};
 use super::socket::Socket;
@@ -100,10 +101,8 @@ impl Connection {
         if peer.is_loopback() || peer == self.local.ip().to_canonical() {
             return true;
         }
-        // With connections redirected here the two differ. Only a host's own addresses can be bound.
-        *self
-            .from_here
-            .get_or_init(|| std::net::UdpSocket::bind((peer, 0)).is_ok())
+        // With connections redirected here the two differ.
+        *self.from_here.get_or_init(|| is_ours(self.peer))
     }
 }
 

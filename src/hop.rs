@@ -123,7 +123,7 @@ pub struct Plan {
     pub leaves: Leaves,
     /// The baggage that leaves with it.
     pub baggage: Baggage,
-    /// Longest wait for the response head.
+    /// Longest wait for the response head, once the request was sent.
     pub timeout: Option<Duration>,
     /// Outbound: goes before the path, where the route's `to:` has one.
     pub path_prefix: Option<Arc<str>>,
@@ -231,16 +231,10 @@ impl Hop {
                 exchange.trailers = Some(Arc::default());
             }
             let trailers = exchange.trailers.as_ref();
-            let request = request.map(|body| RequestBody::limited(body, stalled, trailers));
-            let mut response = match plan.timeout {
-                Some(limit) => {
-                    let sending = self.send(exchange, direction, plan, request);
-                    Box::pin(tokio::time::timeout(limit, sending))
-                        .await
-                        .map_err(|_| ExchangeError::HttpResponseTimeout(plan.upstream_name()))??
-                }
-                None => self.send(exchange, direction, plan, request).await?,
-            };
+            exchange.upload = plan.timeout.map(|_| Arc::default());
+            let upload = exchange.upload.as_ref();
+            let request = request.map(|body| RequestBody::limited(body, stalled, trailers, upload));
+            let mut response = self.send(exchange, direction, plan, request).await?;
             let cleaned = forwarding::clean_response(&mut response, asked);
             let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             let cleaned = cleaned.and_then(|()| match &exchange.websocket {

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 
 use super::{Direction, Hop, grpc};
 use crate::correlation::Presence;
-use crate::proxy::body::{ResponseBody, Watched};
+use crate::proxy::body::{ResponseBody, Upload, Watched};
 use crate::proxy::forwarding::websocket;
 use crate::proxy::pool::Pooled;
 use crate::proxy::pressure::Admitted;
@@ -54,6 +54,8 @@ pub struct Exchange {
     pub websocket: Option<websocket::Asked>,
     /// Chunked requests: set once trailers have come.
     pub trailers: Option<Arc<AtomicBool>>,
+    /// How far the request's content has got, where the response has a time to come in.
+    pub upload: Option<Arc<Upload>>,
     /// Whether the request is of gRPC.
     pub grpc: bool,
     /// That it was let in.
@@ -83,6 +85,7 @@ impl Exchange {
             presence: None,
             pooled: None,
             trailers: None,
+            upload: None,
             websocket: None,
             grpc: false,
             admitted: None,

@@ -1,6 +1,7 @@
 //! Sending a request on: which connection, what leaves with it, and the one retry that cannot repeat an effect.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -49,12 +50,18 @@ impl Hop {
                     false => None,
                 };
                 let idempotent = request.method().is_idempotent();
-                let error = match pooled.send(request).await {
-                    Ok(response) => {
+                let sent = match plan.timeout {
+                    // Boxed: most exchanges have no such limit.
+                    Some(limit) => Box::pin(in_time(limit, exchange, pooled.send(request))).await,
+                    None => Some(pooled.send(request).await),
+                };
+                let error = match sent {
+                    Some(Ok(response)) => {
                         exchange.pooled = Some(pooled);
                         return Ok(response);
                     }
-                    Err(error) => error,
+                    Some(Err(error)) => error,
+                    None => return Err(ExchangeError::HttpResponseTimeout(upstream.to_string())),
                 };
                 exchange.presence = None;
                 // A fresh connection that failed is news; a kept one that was closed meanwhile is not (RFC 9110 9.2.2). What
@@ -146,6 +153,27 @@ impl Hop {
                 i64::try_from(connect.as_nanos()).unwrap_or(i64::MAX),
             );
         }
+    }
+}
+
+/// What comes of sending a request, unless the head of the response is late: from when the request was sent whole, since
+/// until then it may be its client who is slow. An upstream that takes nothing more of it is late, too.
+async fn in_time<T>(
+    limit: Duration,
+    exchange: &Exchange,
+    sending: impl Future<Output = T>,
+) -> Option<T> {
+    let stalled = exchange.snapshot.timeouts.body_idle.max(limit);
+    let late = async {
+        match &exchange.upload {
+            Some(upload) => upload.late(limit, stalled).await,
+            None => tokio::time::sleep(limit).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        sent = sending => Some(sent),
+        () = late => None,
     }
 }
 

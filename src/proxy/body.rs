@@ -1,5 +1,6 @@
 //! Message content, what can go wrong with it, and how it ended ([`Watched`]). Nothing is buffered here.
 
+mod upload;
 mod watched;
 
 use std::convert::Infallible;
@@ -18,6 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::held::Sending;
+pub use upload::Upload;
 pub use watched::{BodyEnd, Watch, Watched};
 
 /// What a request to an upstream carries.
@@ -41,17 +43,23 @@ pub enum Content {
 
 impl Content {
     /// Streams `body`, and fails it when its sender makes no progress for `limit` while it is being read.
-    /// Where its length is not known, `trailers` is set once it has ended with any.
+    /// Where its length is not known, `trailers` is set once it has ended with any. `upload` is kept up to date.
     pub fn limited(
         body: Incoming,
         limit: Option<Duration>,
         trailers: Option<&Arc<AtomicBool>>,
+        upload: Option<&Arc<Upload>>,
     ) -> Content {
         if body.is_end_stream() {
+            if let Some(upload) = upload {
+                upload.end(true);
+            }
             return Content::Empty;
         }
         let watch = trailers.map(|seen| -> Box<dyn Watch> { Box::new(Trailers(seen.clone())) });
-        Content::Streaming(Watched::perhaps(body, watch).idle_limit(limit))
+        let mut watched = Watched::perhaps(body, watch).idle_limit(limit);
+        watched.upload = upload.cloned();
+        Content::Streaming(watched)
     }
 
     /// It is its receiver that makes no progress: the time does not count against its sender.

@@ -12,6 +12,8 @@ use crate::support::raw::{self, Peer};
 use crate::support::sidecar::{self, Sidecar};
 use crate::support::{client, eventually, h2, h2_server, within};
 
+mod uploads;
+
 async fn before(app: SocketAddr, collector: &Collector) -> Sidecar {
     sidecar::to(app).collector(collector).run().await
 }

@@ -61,7 +61,11 @@ impl Exchange {
                 | ExchangeError::RequestStalled
         );
         let short = matches!(error, ExchangeError::OutOfMemory);
-        if tunnel || malformed || short || self.had_trailers() {
+        // The rest of it is not read, so nothing that follows is.
+        let upload = self.upload.as_ref();
+        let late = matches!(error, ExchangeError::HttpResponseTimeout(_));
+        let cut = late && upload.is_some_and(|upload| !upload.is_whole());
+        if tunnel || malformed || short || cut || self.had_trailers() {
             // Who sends one malformed message may mean another by the bytes that follow it.
             headers.insert(header::CONNECTION, CLOSE);
         }

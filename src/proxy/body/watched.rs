@@ -6,6 +6,7 @@
 //! asked after every frame and when the body is dropped.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::BodyError;
+use super::{BodyError, Upload};
 use crate::proxy::held::Sending;
 
 /// How a body ended.
@@ -51,6 +52,7 @@ pub struct Watched<B: Body> {
     idle: Option<IdleLimit>,
     /// Of a request.
     pub(super) sending: Option<Sending>,
+    pub(super) upload: Option<Arc<Upload>>,
 }
 
 /// The longest wait for the next frame. The timer is set once per limit, not once per frame: when it fires too
@@ -91,6 +93,7 @@ impl<B: Body> Watched<B> {
             watch,
             idle: None,
             sending: None,
+            upload: None,
         }
     }
 
@@ -111,6 +114,9 @@ impl<B: Body> Watched<B> {
     }
 
     fn tell(&mut self, how: BodyEnd<'_>) {
+        if let Some(upload) = self.upload.take() {
+            upload.end(matches!(how, BodyEnd::Complete));
+        }
         if let Some(watch) = self.watch.take() {
             watch.end(how);
         }
@@ -133,9 +139,18 @@ where
         if this.sending.as_ref().is_some_and(Sending::waits) {
             // It is the upstream that makes no progress.
             this.pauses();
+            if let Some(upload) = &this.upload {
+                upload.is_full();
+            }
             return Poll::Pending;
         }
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Some(upload) = &this.upload {
+            match polled {
+                Poll::Ready(_) => upload.goes_on(),
+                Poll::Pending => upload.waits(),
+            }
+        }
         let frame = match (polled, &mut this.idle) {
             (Poll::Ready(frame), idle) => {
                 if let Some(idle) = idle {

@@ -251,7 +251,7 @@ impl Handler for Forward {
             Err(error) => return refusal(StatusCode::BAD_GATEWAY, error.proxy_status()),
         };
         let mut response = match pooled
-            .send(request.map(|body| Content::limited(body, self.upload_limit, None)))
+            .send(request.map(|body| Content::limited(body, self.upload_limit, None, None)))
             .await
         {
             Ok(response) => response,

@@ -175,6 +175,7 @@ impl Sidecar {
         let redirected = redirected.map(Arc::new);
         let own = |listeners| parts::Own {
             listeners,
+            admin: Some(addresses.admin),
             dialled: redirected.as_ref().map(|redirected| redirected.own.clone()),
         };
         let mut inbound_loop = outbound_loop.clone();

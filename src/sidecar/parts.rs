@@ -13,6 +13,7 @@ use crate::correlation::{AppEnd, Correlator};
 use crate::proxy::connect::{Check, Verdict};
 use crate::proxy::dialled::Dialled;
 use crate::proxy::listener::connections_that_fit;
+use crate::proxy::local::is_ours;
 use crate::proxy::pool::{Opened, Pool, PoolLimits, PoolOptions};
 use crate::proxy::server::{ServeLimits, ServeTls};
 use crate::routing::{Snapshot, Table};
@@ -21,8 +22,19 @@ use crate::telemetry::Metrics;
 /// What a pool must not call, and by what it is known when it does.
 pub(super) struct Own {
     pub(super) listeners: Vec<SocketAddr>,
+    /// Where hopspan takes commands: whoever may call out through it may not give it any.
+    pub(super) admin: Option<SocketAddr>,
     /// Where connections are redirected to hopspan.
     pub(super) dialled: Option<Arc<Dialled>>,
+}
+
+const ADMIN: &str = "it is hopspan's own admin listener, which is not called through hopspan";
+
+/// Whether who connects to `address` gets to the listener at `listens`, which may be on every address of this host.
+fn is_at(address: SocketAddr, listens: SocketAddr) -> bool {
+    let (ip, listener) = (address.ip().to_canonical(), listens.ip().to_canonical());
+    address.port() == listens.port()
+        && (ip == listener || (listener.is_unspecified() && is_ours(address)))
 }
 
 /// Connections to the app: short idle time, and each is told to the correlator.
@@ -71,10 +83,14 @@ pub(super) fn service_pool(
     table: &Arc<Table>,
 ) -> Arc<Pool> {
     let (table, is_loop) = (table.clone(), loop_check(own.listeners));
+    let admin = own.admin;
     let check: Check = Arc::new(move |called: &Address, resolved: SocketAddr| {
         match is_loop(called, resolved) {
             Verdict::Allow => {}
             other => return other,
+        }
+        if admin.is_some_and(|admin| is_at(resolved, admin)) {
+            return Verdict::Prohibited(ADMIN);
         }
         let snapshot = table.load();
         match snapshot.outbound.destinations.by_address(called, resolved) {

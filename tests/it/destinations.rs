@@ -7,6 +7,8 @@ use crate::support::message::Response;
 use crate::support::sidecar::{self, Sidecar};
 use crate::support::{client, raw};
 
+mod admin;
+
 /// Ways to write addresses of metadata services, as hosts of a URL.
 const SPELLINGS: &[&str] = &[
     "169.254.169.254",

@@ -47,7 +47,10 @@ pub struct Timeouts {
     /// For one of the connections that an upstream may have, where `limits.connections_per_upstream` says how many.
     #[serde(with = "duration")]
     pub upstream_queue: Duration,
-    /// From the request sent to the head of the response; none by default, since slow views are the app's business.
+    /// A tunnel (WebSocket, CONNECT, redirected and not HTTP) in which no byte comes either way.
+    #[serde(with = "duration::optional")]
+    pub tunnel_idle: Option<Duration>,
+    /// From the request sent whole to the head of the response; none by default, since slow views are the app's business.
     #[serde(with = "duration::optional")]
     pub response: Option<Duration>,
     /// An unused connection to the app (gunicorn closes after 2 s, so earlier).
@@ -78,6 +81,7 @@ impl Default for Timeouts {
             connect_app: Duration::from_secs(1),
             connect: Duration::from_secs(5),
             upstream_queue: Duration::from_secs(5),
+            tunnel_idle: Some(Duration::from_secs(3600)),
             response: None,
             upstream_idle_app: Duration::from_millis(1500),
             upstream_idle: Duration::from_secs(30),

@@ -15,10 +15,13 @@ use super::error::ExchangeError;
 use super::exchange::Exchange;
 use super::send::connect_error;
 use super::{Hop, Plan};
+use crate::config::duration;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::pool::{Place, Pooled};
 use crate::proxy::socket::Socket;
 use crate::proxy::tunnel::{self, TunnelEnd};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Reason;
 use crate::trace::semconv;
 use crate::trace::span::End;
 
@@ -37,7 +40,8 @@ pub fn switch(
     let hop_ = hop.clone();
     hop.tunnels.spawn(async move {
         hop_.metrics.tunnels.inc();
-        let end = tunnel::upgraded(client, upstream, &hop_.cut).await;
+        let idle = exchange.snapshot.timeouts.tunnel_idle;
+        let end = tunnel::upgraded(client, upstream, idle, &hop_.cut).await;
         hop_.metrics.tunnels.dec();
         drop(place);
         told(exchange, end);
@@ -88,8 +92,11 @@ impl Connected {
         let hop_ = hop.clone();
         hop.tunnels.spawn(async move {
             hop_.metrics.tunnels.inc();
+            let idle = exchange.snapshot.timeouts.tunnel_idle;
             let end = match self.client.await {
-                Ok(client) => tunnel::run(TokioIo::new(client), self.upstream, &hop_.cut).await,
+                Ok(client) => {
+                    tunnel::run(TokioIo::new(client), self.upstream, idle, &hop_.cut).await
+                }
                 Err(error) => TunnelEnd {
                     error: Some(std::io::Error::other(error)),
                     ..TunnelEnd::default()
@@ -115,9 +122,23 @@ fn told(mut exchange: Box<Exchange>, end: TunnelEnd) {
             i64::try_from(end.received).unwrap_or(i64::MAX),
         );
     }
-    exchange.finish(match end.error {
-        None if end.stopped => End::Cancelled,
-        None => End::Complete,
-        Some(error) => End::Failed("connection_terminated", Some(Cow::Owned(error.to_string()))),
-    });
+    let how = how(&exchange.hop.metrics, &end);
+    exchange.finish(how);
+}
+
+/// What a span says of how a tunnel ended. One that hopspan ended for its silence is counted.
+pub(super) fn how(metrics: &Metrics, end: &TunnelEnd) -> End {
+    match (&end.error, end.idle) {
+        (Some(error), _) => {
+            End::Failed("connection_terminated", Some(Cow::Owned(error.to_string())))
+        }
+        (None, Some(idle)) => {
+            let reason = "connection_read_timeout";
+            metrics.proxy_errors.get_or_create(&Reason { reason }).inc();
+            let why = format!("no byte came either way for {}", duration::show(idle));
+            End::Failed(reason, Some(Cow::Owned(why)))
+        }
+        (None, None) if end.stopped => End::Cancelled,
+        (None, None) => End::Complete,
+    }
 }

@@ -9,11 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::dialled::Dialled;
 use super::resolve::{ResolveError, ResolveLimits, Resolver};
-use super::socket::Socket;
+use super::socket::{Socket, keep_alive};
 use crate::config::Address;
 
 mod tls;
@@ -210,6 +211,10 @@ impl Connector {
                 Ok(stream) => {
                     // Not being able to set it costs latency only.
                     let _ = stream.set_nodelay(true);
+                    // On this host nobody goes without a word.
+                    if !address.ip().is_loopback() {
+                        let _ = keep_alive(&SockRef::from(&stream));
+                    }
                     return Ok(Connected {
                         local: stream.local_addr().ok(),
                         peer: Some(address),

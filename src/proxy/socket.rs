@@ -8,8 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -17,6 +18,16 @@ use tokio_rustls::TlsStream;
 use super::ahead::Ahead;
 use super::sniff::Rewound;
 use super::stamped::{self, Received, Stamped};
+
+/// Has the kernel find out a peer that is gone without a word, two minutes after it was last heard of. A listening socket
+/// passes it on to those that it accepts.
+pub(super) fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(6);
+    socket.set_tcp_keepalive(&probes)
+}
 
 /// A connected socket.
 pub(crate) enum Socket {

@@ -1,15 +1,18 @@
 //! Bytes both ways after a switch of protocols (101, CONNECT): what either side means by them is not looked at.
 //!
-//! A side that ends its half is passed on as such, and the other half goes on. There is no idle limit: WebSockets may
-//! be silent for hours. A stop ends the tunnel.
+//! A side that ends its half is passed on as such, and the other half goes on. WebSockets may be silent for long: the idle
+//! limit is a setting of its own. A stop ends the tunnel.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Held twice per tunnel for as long as it lasts, so not generous: most messages are small.
@@ -22,29 +25,38 @@ pub struct TunnelEnd {
     pub sent: u64,
     /// Bytes from the upstream that the client has taken.
     pub received: u64,
-    /// Why it broke; `None` where both sides ended, or the stop came.
+    /// Why it broke; `None` where both sides ended, the stop came, or it was idle.
     pub error: Option<io::Error>,
     /// Whether the stop ended it.
     pub stopped: bool,
+    /// Where it was ended since no byte came either way: for how long.
+    pub idle: Option<Duration>,
 }
 
-/// Copies between `client` and `upstream` until both have ended, one has failed, or `stop`.
-pub async fn run<A, B>(client: A, upstream: B, stop: &CancellationToken) -> TunnelEnd
+/// Copies between `client` and `upstream` until both have ended, one has failed, no byte came either way for `idle`, or
+/// `stop`.
+pub async fn run<A, B>(
+    client: A,
+    upstream: B,
+    idle: Option<Duration>,
+    stop: &CancellationToken,
+) -> TunnelEnd
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut client, mut upstream) = (Counted::new(client), Counted::new(upstream));
-    let copied = tokio::select! {
-        copied = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER) => Some(copied),
-        () = stop.cancelled() => None,
-    };
-    TunnelEnd {
-        sent: upstream.taken,
-        received: client.taken,
-        stopped: copied.is_none(),
-        error: copied.and_then(Result::err),
+    let last = Last::now();
+    let (mut client, mut upstream) = (Counted::new(client, &last), Counted::new(upstream, &last));
+    let mut end = TunnelEnd::default();
+    tokio::select! {
+        copied = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER) => {
+            end.error = copied.err();
+        }
+        () = last.is_ago(idle) => end.idle = idle,
+        () = stop.cancelled() => end.stopped = true,
     }
+    (end.sent, end.received) = (upstream.taken, client.taken);
+    end
 }
 
 /// Waits until both connections have switched, then [`run`]s. To be spawned once the answer (101, or 2xx to CONNECT)
@@ -52,6 +64,7 @@ where
 pub async fn upgraded(
     client: OnUpgrade,
     upstream: OnUpgrade,
+    idle: Option<Duration>,
     stop: &CancellationToken,
 ) -> TunnelEnd {
     let both = async {
@@ -64,7 +77,8 @@ pub async fn upgraded(
     };
     match switched {
         Some(Ok((client, upstream))) => {
-            run(TokioIo::new(client), TokioIo::new(upstream), stop).await
+            let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+            run(client, upstream, idle, stop).await
         }
         Some(Err(error)) => TunnelEnd {
             error: Some(io::Error::other(error)),
@@ -77,36 +91,83 @@ pub async fn upgraded(
     }
 }
 
-/// Counts what it takes, so that the count is known however the copy ends.
-struct Counted<S> {
-    inner: S,
-    taken: u64,
+/// When the last byte came, or was taken.
+struct Last {
+    begun: Instant,
+    /// Nanoseconds since then.
+    after: AtomicU64,
 }
 
-impl<S> Counted<S> {
-    fn new(inner: S) -> Counted<S> {
-        Counted { inner, taken: 0 }
+impl Last {
+    fn now() -> Last {
+        Last {
+            begun: Instant::now(),
+            after: AtomicU64::new(0),
+        }
+    }
+
+    fn is_now(&self) {
+        let after = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.after.store(after, Ordering::Relaxed);
+    }
+
+    /// Ready when it is so long ago.
+    async fn is_ago(&self, limit: Option<Duration>) {
+        let Some(limit) = limit else {
+            return std::future::pending().await;
+        };
+        loop {
+            let last = Duration::from_nanos(self.after.load(Ordering::Relaxed));
+            let until = self.begun + last + limit;
+            if Instant::now() >= until {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+}
+
+/// Counts what it takes, so that the count is known however the copy ends.
+struct Counted<'a, S> {
+    inner: S,
+    taken: u64,
+    last: &'a Last,
+}
+
+impl<'a, S> Counted<'a, S> {
+    fn new(inner: S, last: &'a Last) -> Counted<'a, S> {
+        Counted {
+            inner,
+            taken: 0,
+            last,
+        }
     }
 
     fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &written {
             self.taken += *bytes as u64;
+            self.last.is_now();
         }
         written
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.last.is_now();
+        }
+        read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -148,7 +209,8 @@ mod tests {
     async fn a_half_that_ends_leaves_the_other_going() {
         let (mut client, near) = duplex(64);
         let (far, mut upstream) = duplex(64);
-        let tunnel = tokio::spawn(async move { run(near, far, &CancellationToken::new()).await });
+        let tunnel =
+            tokio::spawn(async move { run(near, far, None, &CancellationToken::new()).await });
         client.write_all(b"question").await.unwrap();
         client.shutdown().await.unwrap();
         let mut asked = Vec::new();
@@ -170,7 +232,7 @@ mod tests {
         let (far, mut upstream) = duplex(64);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let tunnel = tokio::spawn(async move { run(near, far, &stopped).await });
+        let tunnel = tokio::spawn(async move { run(near, far, None, &stopped).await });
         client.write_all(b"hi").await.unwrap();
         upstream.read_exact(&mut [0; 2]).await.unwrap();
         stop.cancel();
@@ -178,5 +240,27 @@ mod tests {
         assert!(end.stopped);
         assert_eq!((end.sent, end.received), (2, 0));
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_it_and_a_byte_either_way_is_none() {
+        let limit = Duration::from_secs(3600);
+        let (mut client, near) = duplex(64);
+        let (far, mut upstream) = duplex(64);
+        let begun = Instant::now();
+        let tunnel =
+            tokio::spawn(
+                async move { run(near, far, Some(limit), &CancellationToken::new()).await },
+            );
+        let almost = limit - Duration::from_secs(1);
+        tokio::time::sleep(almost).await;
+        client.write_all(b"a").await.unwrap();
+        tokio::time::sleep(almost).await;
+        upstream.write_all(b"bc").await.unwrap();
+        let end = tunnel.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), (almost * 2 + limit).as_secs());
+        assert_eq!((end.sent, end.received), (1, 2));
+        assert_eq!((end.idle, end.stopped), (Some(limit), false));
+        assert!(end.error.is_none());
     }
 }

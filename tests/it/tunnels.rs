@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use serde_json::json;
 
 mod http2_apps;
+mod idle;
 
 use crate::support::{collector, eventually, h2, h2_server, raw, sidecar, within};
 

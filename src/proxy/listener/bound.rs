@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use super::super::ahead;
 pub use super::super::holder::Holder;
-use super::super::socket::Socket;
+use super::super::socket::{Socket, keep_alive};
 use super::super::stamped;
 use super::unix::{self, SocketFile};
 use crate::config::Address;
@@ -142,6 +142,10 @@ impl Listener {
         known.set_nonblocking(true)?;
         known.set_cloexec(true)?;
         let (domain, local) = (known.domain()?, known.local_addr()?);
+        if domain != Domain::UNIX {
+            // Not being able to set it costs patience only.
+            let _ = keep_alive(&known);
+        }
         let kind = match (domain, local.as_socket(), local.as_pathname()) {
             (Domain::UNIX, _, Some(path)) => {
                 let path = Arc::from(path);
@@ -322,6 +326,8 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     };
     // A restart must not wait for the TIME_WAITs of the one before.
     socket.set_reuseaddr(true)?;
+    // Before it listens: who is accepted has it from here. Not being able to set it costs patience only.
+    let _ = keep_alive(&SockRef::from(&socket));
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
     let local = listener.local_addr()?;

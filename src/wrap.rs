@@ -11,6 +11,7 @@
 //!
 //! It does not decide when to stop: the sidecar does, and calls [`Child::terminate`].
 
+pub mod descriptors;
 pub mod environment;
 mod reaper;
 pub mod shim;
@@ -47,6 +48,8 @@ pub struct WrapOptions {
     pub extra_env: Vec<(OsString, OsString)>,
     /// Variables of ours that the child does not get.
     pub unset: &'static [&'static str],
+    /// The soft limit of descriptors that the child gets; `None`: ours. See [`descriptors::take`].
+    pub descriptors: Option<u64>,
 }
 
 impl WrapOptions {
@@ -59,6 +62,7 @@ impl WrapOptions {
             reap_orphans: true,
             extra_env: Vec::new(),
             unset: &[],
+            descriptors: None,
         }
     }
 }
@@ -153,6 +157,9 @@ impl Child {
             .args(command.iter().skip(1))
             .envs(environment.set)
             .envs(options.extra_env.iter().map(|(name, value)| (name, value)));
+        if let Some(soft) = options.descriptors {
+            sys::give_descriptors(&mut prepared, soft);
+        }
         let (watched, state) = reaper::start(prepared, options.reap_orphans)
             .map_err(|error| SpawnError::from_io(program, error))?;
         Ok(Child {

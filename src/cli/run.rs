@@ -13,7 +13,7 @@ use hopspan::correlation::Loader;
 use hopspan::sidecar::{ACTIVATION, Activated, ChildId, Options, Running, Sidecar};
 use hopspan::telemetry::{Code, logs};
 use hopspan::wrap::shim::Shim;
-use hopspan::wrap::{Child, Signal, Signals, WrapOptions};
+use hopspan::wrap::{Child, Signal, Signals, WrapOptions, descriptors};
 use tokio::time::Instant;
 
 use super::{RunArgs, start_line, view};
@@ -27,13 +27,14 @@ pub fn run(args: RunArgs) -> ExitCode {
         Ok(activated) => activated,
         Err(why) => return failed(&why),
     };
+    let descriptors = descriptors::take();
     // Before the runtime starts its threads: they get what this one has left.
     let loader = Loader::keep(!args.command.is_empty());
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("the runtime did not start: {error}")),
     };
-    let code = runtime.block_on(serve(args, loader, activated));
+    let code = runtime.block_on(serve(args, loader, activated, descriptors));
     // Connections that were cut have ended their spans; nothing else is worth waiting for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code
@@ -54,7 +55,12 @@ fn failed(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(args: RunArgs, loader: std::io::Result<Loader>, activated: Activated) -> ExitCode {
+async fn serve(
+    args: RunArgs,
+    loader: std::io::Result<Loader>,
+    activated: Activated,
+    descriptors: Option<u64>,
+) -> ExitCode {
     // Before anything else, so that no signal falls between.
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -87,7 +93,7 @@ async fn serve(args: RunArgs, loader: std::io::Result<Loader>, activated: Activa
     let outbound = sidecar.addresses().outbound;
     let running = sidecar.start();
     tokio::spawn(heap::give_back(running.metrics().clone()));
-    let child = match spawn(&args, outbound, shim.as_ref()) {
+    let child = match spawn(&args, outbound, shim.as_ref(), descriptors) {
         Ok(child) => child,
         Err((code, why)) => {
             eprintln!("hopspan: {why}");
@@ -209,6 +215,7 @@ fn spawn(
     args: &RunArgs,
     outbound: std::net::SocketAddr,
     shim: Option<&Shim>,
+    descriptors: Option<u64>,
 ) -> Result<Option<Child>, (ExitCode, String)> {
     if args.command.is_empty() {
         return Ok(None);
@@ -220,6 +227,7 @@ fn spawn(
             .map(|shim| shim.environment(outbound, |name| std::env::var_os(name)))
             .unwrap_or_default(),
         unset: &ACTIVATION,
+        descriptors,
         ..WrapOptions::new(outbound)
     };
     match Child::spawn(&args.command, &options) {

@@ -129,6 +129,41 @@ pub(super) fn keep_exit_codes() {
     }
 }
 
+/// The soft and the hard limit of descriptors of this process (RLIMIT_NOFILE).
+pub(super) fn descriptor_limits() -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is valid for writes for the call, which keeps no pointer to it.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
+        0 => Ok((limit.rlim_cur, limit.rlim_max)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sets the soft limit of descriptors of this process, at most to the hard one. Allocates nothing, locks nothing.
+pub(super) fn limit_descriptors(soft: u64) -> io::Result<()> {
+    let (_, hard) = descriptor_limits()?;
+    let limit = libc::rlimit {
+        rlim_cur: soft.min(hard),
+        rlim_max: hard,
+    };
+    // SAFETY: `limit` is valid for reads for the call, which keeps no pointer to it.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has a command begin with this soft limit of descriptors.
+pub(super) fn give_descriptors(command: &mut Command, soft: u64) {
+    // SAFETY: between fork and exec only getrlimit and setrlimit are called, which are system calls and nothing else.
+    unsafe {
+        command.pre_exec(move || limit_descriptors(soft));
+    }
+}
+
 /// Whether stdin is a terminal that we have in the foreground.
 pub(super) fn has_terminal() -> bool {
     // SAFETY: neither call takes pointers; for what is no terminal tcgetpgrp fails with -1, which is no group.

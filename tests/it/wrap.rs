@@ -12,6 +12,7 @@ use crate::support::eventually;
 use crate::support::process::{Process, signal_process, stat};
 
 mod command;
+mod descriptors;
 mod terminal;
 
 const COMMAND: &str = "HOPSPAN_TEST_WRAP_COMMAND";

@@ -106,7 +106,11 @@ pub fn clean_response<B>(
     if switches && (asked.is_none() || upgrade_of(response.headers()) != asked) {
         return Err(BadResponse("it switches protocols unasked"));
     }
+    let http2 = response.version() == Version::HTTP_2;
     let headers = response.headers_mut();
+    if http2 && !are_trimmed(headers) {
+        return Err(BadResponse("a field value begins or ends with whitespace"));
+    }
     if headers.contains_key(header::TRANSFER_ENCODING) {
         if !is_just_chunked(headers) {
             return Err(BadResponse("its transfer-encoding is not just chunked"));
@@ -238,6 +242,16 @@ pub fn to_origin_form<B>(request: &mut Request<B>) {
     if let Some(host) = host {
         request.headers_mut().insert(header::HOST, host);
     }
+}
+
+/// Whether no value begins or ends with whitespace. In HTTP/1 it does not count; in HTTP/2 such a message is malformed
+/// (RFC 9113 section 8.2.1).
+fn are_trimmed(headers: &HeaderMap) -> bool {
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    headers
+        .values()
+        .map(HeaderValue::as_bytes)
+        .all(|value| !space(value.first()) && !space(value.last()))
 }
 
 /// A length as one number without leading zeros, which some take for octal; an upstream's list of equal ones is one

@@ -67,6 +67,9 @@ pub fn validate<B>(request: &Request<B>) -> Result<(), BadRequest> {
         check_authority(authority.as_bytes(), false)?;
     }
     check_form(request)?;
+    if request.version() == Version::HTTP_2 && !super::are_trimmed(headers) {
+        return Err(bad("a field value begins or ends with whitespace"));
+    }
     let transfer_encoding = headers.contains_key(header::TRANSFER_ENCODING);
     if transfer_encoding {
         if request.version() < Version::HTTP_11 {

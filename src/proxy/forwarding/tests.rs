@@ -232,3 +232,22 @@ fn responses_are_cleaned() {
     assert_eq!(switching.headers()["upgrade"], "websocket");
     assert_eq!(switching.headers()["connection"], "Upgrade");
 }
+
+#[test]
+fn an_answer_by_http_2_has_no_space_around_its_values() {
+    for (version, value, passes) in [
+        (Version::HTTP_2, "a b", true),
+        (Version::HTTP_2, "", true),
+        (Version::HTTP_2, " a", false),
+        (Version::HTTP_2, "a\t", false),
+        // There it does not count.
+        (Version::HTTP_11, "a ", true),
+    ] {
+        let mut response = Response::new(());
+        *response.version_mut() = version;
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert("x-a", value.clone());
+        let cleaned = clean_response(&mut response, None);
+        assert_eq!(cleaned.is_ok(), passes, "{version:?} {value:?}");
+    }
+}

@@ -165,6 +165,11 @@ fn rows() -> Vec<Row<'static>> {
             post(&[("expect", "200-ok")]),
             Some("x"),
         ),
+        ("8.2.1 a space first", post(&[("x-a", " b")]), Some("x")),
+        ("8.2.1 a space last", post(&[("x-a", "b ")]), Some("x")),
+        ("8.2.1 a tab first", post(&[("x-a", "\tb")]), Some("x")),
+        ("8.2.1 a tab last", post(&[("x-a", "b\t")]), Some("x")),
+        ("8.2.1 a space alone", post(&[("x-a", " ")]), Some("x")),
         (
             "8.5 CONNECT to the app",
             vec![(":method", "CONNECT"), (":authority", "shop:80")],

@@ -7,7 +7,7 @@
 //! Framing is always written anew by hyper and never copied, which ends most smuggling: `Transfer-Encoding` goes away
 //! here, and hyper adds its own.
 
-use http::header::{self, Entry};
+use http::header::{self, Entry, OccupiedEntry};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 
 pub mod forwarded;
@@ -124,12 +124,15 @@ pub fn clean_response<B>(
     if status == StatusCode::NO_CONTENT || switches {
         // RFC 9110 section 8.6: must not be sent with these.
         headers.remove(header::CONTENT_LENGTH);
-    } else if let Entry::Occupied(mut lengths) = headers.entry(header::CONTENT_LENGTH)
-        && lengths.iter().count() > 1
-    {
-        // hyper has refused lines that differ.
-        let one = lengths.get().clone();
-        lengths.insert(one);
+    } else if let Entry::Occupied(mut lengths) = headers.entry(header::CONTENT_LENGTH) {
+        // hyper has looked at them only where they say how much comes: not with HEAD and 304.
+        if !are_one_length(&lengths) {
+            return Err(BadResponse("its content-length is not one number"));
+        }
+        if lengths.iter().count() > 1 {
+            let one = lengths.get().clone();
+            lengths.insert(one);
+        }
     }
     canonical_length(headers);
     strip_hop_by_hop(headers, &[]);
@@ -252,6 +255,20 @@ fn are_trimmed(headers: &HeaderMap) -> bool {
         .values()
         .map(HeaderValue::as_bytes)
         .all(|value| !space(value.first()) && !space(value.last()))
+}
+
+/// Whether all of these, lists of them among them, are the same number.
+fn are_one_length(lengths: &OccupiedEntry<'_, HeaderValue>) -> bool {
+    let mut numbers = lengths.iter().flat_map(|value| {
+        let text = value.to_str().unwrap_or_default();
+        text.split(',').map(|one| {
+            let one = one.trim();
+            let digits = one.bytes().all(|byte| byte.is_ascii_digit());
+            one.parse::<u64>().ok().filter(|_| digits)
+        })
+    });
+    let first = numbers.next().flatten();
+    first.is_some() && numbers.all(|other| other == first)
 }
 
 /// A length as one number without leading zeros, which some take for octal; an upstream's list of equal ones is one

@@ -191,6 +191,6 @@ async fn every_answer_is_one_or_a_502_or_seen_to_break_off() {
         wrong.len(),
         wrong.join("\n")
     );
-    assert_eq!((blocks.len(), ran), (79, 158));
+    assert_eq!((blocks.len(), ran), (84, 168));
     assert_eq!(hopspan.metric("hopspan_panics_total").await, 0.0);
 }

@@ -159,7 +159,8 @@ impl Config {
         let mut faults = self.clashing_listeners();
         faults.extend(self.unreachable_listeners());
         faults.extend(self.lonely_tls());
-        let wrong = self.limits.impossible();
+        let wrong = self.timeouts.impossible();
+        let wrong = wrong.chain(self.limits.impossible());
         let wrong = wrong.chain(self.export.contradictions());
         faults.extend(wrong.map(|(key, advice)| self.fault(key, advice.message, advice.help)));
         for (index, app) in self.inbound.app.iter().enumerate() {

@@ -66,6 +66,17 @@ pub fn parse(text: &str) -> Result<Duration, Advice> {
     Ok(total)
 }
 
+/// What is said of a wait that is over before it began, which others write for none. `usual`: one to write instead.
+pub(super) fn no_wait(wait: Duration, usual: &str) -> Advice {
+    Advice::new(
+        format!(
+            "{} is over before it began: nobody would be served",
+            show(wait)
+        ),
+        format!("write how long, as in {usual}; 1d for very long"),
+    )
+}
+
 /// The shortest spelling that [`parse`] reads back.
 pub fn show(duration: Duration) -> String {
     let nanos = duration.as_nanos();
@@ -107,16 +118,23 @@ pub fn serialize<S: serde::Serializer>(
 pub mod optional {
     use std::time::Duration;
 
+    use crate::config::advice::Advice;
     use crate::config::off;
 
-    /// Serde: reads a duration, or `off`.
+    /// Serde: reads a duration, or `off`. 0 is neither.
     ///
     /// # Errors
     /// Where the text is neither.
     pub fn deserialize<'de, D: serde::Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
-        off::deserialize(deserializer, super::parse)
+        off::deserialize(deserializer, |text| match super::parse(text)? {
+            Duration::ZERO => Err(Advice::new(
+                format!("{text} is over before it began: nobody would be served"),
+                "write how long, as in 30s",
+            )),
+            wait => Ok(wait),
+        })
     }
 
     /// Serde: writes a duration, or `off`.

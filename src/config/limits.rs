@@ -195,6 +195,35 @@ impl Default for Limits {
     }
 }
 
+/// The shortest wait in which anything can happen.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+impl Timeouts {
+    /// Waits that are over before they began, so that nobody would be served: the key, and what is wrong with its value.
+    /// The others mean something at 0: nothing is kept, or nothing is waited for.
+    pub(super) fn impossible(&self) -> impl Iterator<Item = (&'static str, Advice)> {
+        let waits = [
+            ("timeouts.header", self.header, "10s"),
+            ("timeouts.handshake", self.handshake, "10s"),
+            ("timeouts.detect", self.detect, "200ms"),
+            ("timeouts.idle", self.idle, "75s"),
+            ("timeouts.body_idle", self.body_idle, "60s"),
+            ("timeouts.resolve", self.resolve, "2s"),
+            ("timeouts.connect_app", self.connect_app, "1s"),
+            ("timeouts.connect", self.connect, "5s"),
+        ];
+        let none = waits.into_iter().filter(|(_, wait, _)| *wait < SHORTEST);
+        none.map(|(key, wait, usual)| (key, duration::no_wait(wait, usual)))
+    }
+}
+
+/// Below these no request at all would be served.
+const LEAST_HEAD: usize = 512;
+const LEAST_FIELD: usize = 64;
+const LEAST_TARGET: usize = 16;
+const LEAST_FIELDS: usize = 8;
+const LEAST_MEMORY: usize = 1024 * 1024;
+
 /// What RFC 9113 section 6.9 can name: 2^31 - 1.
 const MAX_WINDOW: usize = 0x7fff_ffff;
 /// What each connection begins with (section 6.9.2), and no setting can take back.
@@ -203,7 +232,8 @@ const FIRST_WINDOW: usize = 65_535;
 const FIRST_BUFFER: usize = 8 * 1024;
 
 impl Limits {
-    /// Buffers that hyper and windows that HTTP/2 does not have: the key, and what is wrong with its value.
+    /// Limits below which nobody would be served, buffers that hyper and windows that HTTP/2 does not have: the key, and
+    /// what is wrong with its value.
     pub(super) fn impossible(&self) -> impl Iterator<Item = (&'static str, Advice)> {
         let buffer = (self.body_buffer < FIRST_BUFFER).then(|| {
             let wrong = format!("a buffer of {} is too small", size::show(self.body_buffer));
@@ -223,6 +253,47 @@ impl Limits {
             let help = format!("write a size from {least} to {MAX_WINDOW}B");
             (key, Advice::new(wrong, help))
         });
-        buffer.into_iter().chain(windows)
+        self.too_small().chain(buffer).chain(windows)
+    }
+
+    fn too_small(&self) -> impl Iterator<Item = (&'static str, Advice)> {
+        let sizes = [
+            ("limits.head_bytes", self.head_bytes, LEAST_HEAD, "32KiB"),
+            (
+                "limits.target_bytes",
+                self.target_bytes,
+                LEAST_TARGET,
+                "8190",
+            ),
+            ("limits.field_bytes", self.field_bytes, LEAST_FIELD, "8KiB"),
+            (
+                "limits.http2_head_bytes",
+                self.http2_head_bytes,
+                LEAST_HEAD,
+                "16KiB",
+            ),
+            ("limits.http2_heads", self.http2_heads, LEAST_HEAD, "16MiB"),
+        ];
+        let sizes = sizes.into_iter().filter(|(_, size, least, _)| size < least);
+        let sizes = sizes.map(|(key, bytes, least, usual)| {
+            let wrong = format!("with {} no request would be served", size::show(bytes));
+            let help = format!("write {} or more, as in {usual}", size::show(least));
+            (key, Advice::new(wrong, help))
+        });
+        let fields = (self.headers < LEAST_FIELDS).then(|| {
+            let wrong = format!("with {} hardly a request would be served", self.headers);
+            let help = format!("write {LEAST_FIELDS} or more, as in 100");
+            ("limits.headers", Advice::new(wrong, help))
+        });
+        let memory = match self.memory {
+            MemoryLimit::Bytes(bytes) if bytes < LEAST_MEMORY => {
+                let wrong = format!("hopspan itself takes more than {}", size::show(bytes));
+                let help =
+                    "write a size, as in 64MiB; `auto` for the control group's limit, or `off`";
+                Some(("limits.memory", Advice::new(wrong, help)))
+            }
+            _ => None,
+        };
+        sizes.chain(fields).chain(memory)
     }
 }

@@ -12,19 +12,42 @@ pub(crate) fn masked_line(text: &str, start: usize) -> String {
     if let Some(userinfo) = userinfo(line) {
         shown = mask(&shown, userinfo);
     }
-    if let Some(at) = line.find("headers:") {
-        let value = at + "headers:".len()..line.len();
-        // `limits.headers` is a number; `request_headers` and `response_headers` are names.
-        let rest = line.get(value.clone()).unwrap_or("");
-        let names = line.get(..at).is_some_and(|before| before.ends_with('_'));
-        if !names && rest.contains(|c: char| c.is_alphabetic()) {
-            shown = mask(&shown, value);
-        }
+    if let Some(at) = secret_headers(text, start, line) {
+        shown = mask(&shown, at + HEADERS.len()..line.len());
     } else if is_below_headers(text, start, line) {
         let from = line.find(':').map_or(0, |colon| colon + 1);
         shown = mask(&shown, from..line.len());
     }
     shown
+}
+
+const HEADERS: &str = "headers:";
+
+/// The first `headers:` of a line that may have secrets: not `request_headers` and `response_headers`, which are names, nor
+/// `limits.headers`, which is a number, where this line or those above say that it is that.
+fn secret_headers(text: &str, start: usize, line: &str) -> Option<usize> {
+    let mut keys = line.match_indices(HEADERS).map(|(at, _)| at);
+    keys.find(|at| {
+        let before = line.get(..*at).unwrap_or("");
+        let within = match before.rfind("limits:") {
+            Some(limits) => {
+                let (section, since) = before.split_at(limits);
+                section.chars().all(|c| "{ ,".contains(c)) && !since.contains('}')
+            }
+            // Nothing else may be on the line: it could belong to another section.
+            None => before.trim().is_empty() && section(text, start, line) == Some("limits"),
+        };
+        !before.ends_with('_') && !within
+    })
+}
+
+/// The key of the nearest line above that is indented less.
+fn section<'t>(text: &'t str, start: usize, line: &str) -> Option<&'t str> {
+    let indentation = |line: &str| line.len() - line.trim_start().len();
+    let mut above = text.get(..start).unwrap_or("").lines().rev();
+    let parent =
+        above.find(|above| !above.trim().is_empty() && indentation(above) < indentation(line))?;
+    parent.split(':').next().map(str::trim)
 }
 
 fn line_at(text: &str, start: usize) -> &str {
@@ -96,6 +119,24 @@ mod tests {
             ),
             ("  endpoint: http://host/x@y", "  endpoint: http://host/x@y"),
             ("limits:\n  headers: 100", "  headers: 100"),
+            ("limits:\n  headers: none", "  headers: none"),
+            (
+                "limits: {headers: 0, connections: 5x}",
+                "limits: {headers: 0, connections: 5x}",
+            ),
+            (
+                "limits: {\n  head_bytes: 1,\n  headers: none, connections: 5 }",
+                "  headers: none, connections: 5 }",
+            ),
+            (
+                "{limits: {headers: 0}, export: {headers: {a: b}}}",
+                "{limits: {headers: 0}, export: {headers: *** ****",
+            ),
+            (
+                "export: {limits: {headers: ab}}",
+                "export: {limits: {headers: ****",
+            ),
+            ("export:\n  headers: a", "  headers: *"),
             (
                 "capture:\n  request_headers: [x-id]",
                 "  request_headers: [x-id]",

@@ -10,7 +10,7 @@ use crate::proxy::pool::ResolveLimits;
 fn pools_get_the_waits_and_limits_of_the_config() {
     let text = "
 timeouts: { resolve: 1ms, resolve_keep: 12ms, resolve_stale: 13ms, connect_app: 2ms, connect: 3ms, upstream_idle_app: 4ms, upstream_idle: 5ms, upstream_queue: 6ms }
-limits: { connections_per_upstream: 7, queue_per_upstream: 8, idle_per_upstream: 9, head_bytes: 10B, headers: 11, resolve_names: 14, body_buffer: 15KiB }
+limits: { connections_per_upstream: 7, queue_per_upstream: 8, idle_per_upstream: 9, head_bytes: 610B, headers: 11, resolve_names: 14, body_buffer: 15KiB }
 ";
     let (_, snapshot) = crate::routing::load(&Source::new("test", text), &|_| {}, 1).unwrap();
     let millis = Duration::from_millis;
@@ -27,7 +27,7 @@ limits: { connections_per_upstream: 7, queue_per_upstream: 8, idle_per_upstream:
         max_in_use: Some(7),
         max_queue: 8,
         max_wait: millis(6),
-        max_head_bytes: 10,
+        max_head_bytes: 610,
         max_headers: 11,
         body_buffer: 15 << 10,
     };
@@ -45,13 +45,13 @@ fn listeners_get_the_waits_and_limits_of_the_config() {
     let text = "
 timeouts: { header: 1ms, handshake: 2ms, detect: 3ms, idle: 4ms, body_idle: 5ms }
 limits:
-  head_bytes: 6B
-  headers: 7
+  head_bytes: 606B
+  headers: 107
   body_buffer: 17KiB
   connections: 8
   http2_streams: 9
-  http2_head_bytes: 10B
-  http2_heads: 11B
+  http2_head_bytes: 610B
+  http2_heads: 611B
   http2_requests: 12
   http2_stream_window: 13B
   http2_window: 65536B
@@ -67,13 +67,13 @@ limits:
         detect_timeout: millis(3),
         idle_timeout: millis(4),
         write_timeout: Some(millis(5)),
-        max_head_bytes: 6,
-        max_headers: 7,
+        max_head_bytes: 606,
+        max_headers: 107,
         body_buffer: 17 << 10,
         max_connections: 8,
         http2_streams: 9,
-        http2_head_bytes: 10,
-        http2_heads: 11,
+        http2_head_bytes: 610,
+        http2_heads: 611,
         http2_requests: 12,
         http2_stream_window: 13,
         http2_window: 65_536,

@@ -16,7 +16,7 @@ pub mod request;
 pub mod websocket;
 
 use http2::join_cookies;
-pub(crate) use http2::{to_http1, to_http2};
+pub(crate) use http2::{in_chunks, to_http1, to_http2};
 
 /// Fields that never pass, besides those that `Connection` names. In the order of [`hop_by_hop`].
 static HOP_BY_HOP: [HeaderName; 9] = [

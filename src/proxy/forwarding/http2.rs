@@ -3,7 +3,8 @@
 //! hyper drops the fields of a connection from what it sends by HTTP/2, and h2 refuses them in what comes.
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use http_body::Body;
 
 use super::to_origin_form;
 use crate::proxy::upstream::Upstream;
@@ -13,6 +14,24 @@ pub(crate) fn to_http1<B>(request: &mut Request<B>) {
     if request.version() == Version::HTTP_2 {
         to_origin_form(request);
         *request.version_mut() = Version::HTTP_11;
+    }
+}
+
+/// Content of a GET or a HEAD whose length is not known is told to go in chunks: hyper would take it for none at all, which it
+/// does with no other method. Any method may have content (RFC 9110 section 9.3.1).
+pub(crate) fn in_chunks<B: Body>(request: &mut Request<B>) {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return;
+    }
+    let unknown = request.body().size_hint().exact().is_none() && !request.body().is_end_stream();
+    let headers = request.headers_mut();
+    let told =
+        headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::UPGRADE);
+    if unknown && !told {
+        headers.insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
     }
 }
 

@@ -179,7 +179,7 @@ fn response(status: u16, lines: &[(&'static str, &'static str)]) -> Response<()>
 
 #[test]
 fn responses_that_read_two_ways_are_refused() {
-    let refused: [(u16, &[(&str, &str)]); 6] = [
+    let refused: [(u16, &[(&str, &str)]); 7] = [
         (
             200,
             &[("transfer-encoding", "chunked"), ("content-length", "3")],
@@ -193,6 +193,7 @@ fn responses_that_read_two_ways_are_refused() {
             ],
         ),
         (200, &[("transfer-encoding", "identity")]),
+        (200, &[("content-length", "2"), ("content-length", "3")]),
         (101, &[("upgrade", "websocket"), ("connection", "upgrade")]),
         (101, &[]),
     ];
@@ -204,7 +205,7 @@ fn responses_that_read_two_ways_are_refused() {
         );
         ran += 1;
     }
-    assert_eq!(ran, 6);
+    assert_eq!(ran, 7);
     let mut h2c = response(101, &[("upgrade", "h2c"), ("connection", "upgrade")]);
     assert!(clean_response(&mut h2c, Some(Upgrade::WebSocket)).is_err());
 }

@@ -168,6 +168,7 @@ impl Pooled {
             Line::Own { sender, .. } => {
                 // Where a connection of HTTP/2 was tried before.
                 forwarding::to_http1(&mut request);
+                forwarding::in_chunks(&mut request);
                 Either::Left(sender.try_send_request(request))
             }
             Line::Shared(stream) => {

@@ -1,109 +1,12 @@
-//! What one HTTP/2 connection can cost: every flood ends, is counted, and does not reach the app.
+//! What HTTP/2 connections can hold: budgets over all of them, and no answer that waits for ever. Floods that were
+//! incidents of others: `incidents/http2.rs`.
 
 use bytes::Bytes;
 use http_body_util::Channel;
 use serde_json::json;
 
 use crate::support::app::{self, ReplyExt};
-use crate::support::{h2, sidecar, within};
-
-/// CVE-2023-44487.
-#[tokio::test]
-async fn rapid_reset_ends_the_connection() {
-    let app = app::service("ok").await;
-    let hopspan = sidecar::to(app.address).run().await;
-    let mut frames = h2::frames(hopspan.inbound).await;
-    let block = h2::hpack(&h2::get("/"));
-    let mut flood = Vec::new();
-    for number in 0..20_000_u32 {
-        let stream = number * 2 + 1;
-        flood.extend(h2::frame(h2::HEADERS, h2::WHOLE, stream, &block));
-        flood.extend(h2::frame(h2::RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
-    }
-    frames.peer.try_write(flood).await;
-    let farewell = frames.expect(h2::GOAWAY, "a farewell").await;
-    assert_eq!(farewell.code(), 0xb, "ENHANCE_YOUR_CALM");
-    assert!(app.received.len() < 200, "{}", app.received.len());
-    let counted = "hopspan_client_protocol_errors_total{reason=\"http2_abuse\"} 1";
-    within("the count", async {
-        while !hopspan.metrics().await.contains(counted) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
-/// RUSTSEC-2024-0332.
-#[tokio::test]
-async fn a_flood_of_continuations_ends_the_connection() {
-    let app = app::service("ok").await;
-    let hopspan = sidecar::to(app.address).run().await;
-    let mut frames = h2::frames(hopspan.inbound).await;
-    frames.headers(1, h2::END_STREAM, &h2::get("/")).await;
-    let field = h2::hpack(&[("x-fill", &"y".repeat(16_000))]);
-    // Twice what a head may be, so that the end of the connection is not waited for.
-    for _ in 0..10 {
-        frames.try_send(h2::CONTINUATION, 0, 1, &field).await;
-    }
-    assert_ne!(frames.expect(h2::GOAWAY, "a farewell").await.code(), 0);
-    frames.peer.closed().await;
-    assert_eq!(app.received.len(), 0);
-}
-
-/// CVE-2025-8671: frames by which a client makes the server reset streams.
-#[tokio::test]
-async fn streams_that_are_made_to_fail_end_the_connection() {
-    let app = app::service("ok").await;
-    let hopspan = sidecar::to(app.address).run().await;
-    let mut frames = h2::frames(hopspan.inbound).await;
-    let block = h2::hpack(&h2::get("/"));
-    let mut flood = Vec::new();
-    for number in 0..5_000_u32 {
-        let stream = number * 2 + 1;
-        // A field block whose stream depends on itself would do as well; content after the end is the plainest.
-        flood.extend(h2::frame(h2::HEADERS, h2::WHOLE, stream, &block));
-        flood.extend(h2::frame(h2::DATA, h2::END_STREAM, stream, b"x"));
-    }
-    frames.peer.try_write(flood).await;
-    let farewell = frames.expect(h2::GOAWAY, "a farewell").await;
-    assert_ne!(farewell.code(), 0);
-    assert!(app.received.len() <= 300, "{}", app.received.len());
-}
-
-#[tokio::test]
-async fn empty_frames_without_end_end_the_connection() {
-    let app = app::service("ok").await;
-    let hopspan = sidecar::to(app.address).run().await;
-    let mut frames = h2::frames(hopspan.inbound).await;
-    frames.headers(1, h2::END_HEADERS, &h2::get("/")).await;
-    let flood = h2::frame(h2::DATA, 0, 1, b"").repeat(100_000);
-    frames.peer.try_write(&flood).await;
-    let farewell = frames.expect(h2::GOAWAY, "a farewell").await;
-    assert_eq!(farewell.code(), 0xb, "ENHANCE_YOUR_CALM");
-}
-
-#[tokio::test]
-async fn heads_have_a_size_a_count_and_a_budget() {
-    let app = app::service("ok").await;
-    let hopspan = sidecar::to(app.address).run().await;
-    let client = h2::connect(hopspan.inbound).await;
-    let mut many = client.request("GET", "/");
-    for number in 0..101 {
-        many = many.header(format!("x-{number}"), "y");
-    }
-    let answer = client.send(many.body(h2::empty()).unwrap()).await;
-    assert_eq!(answer.status, 431);
-    let counted = "hopspan_client_protocol_errors_total{reason=\"too_large\"} 1";
-    assert!(hopspan.metrics().await.contains(counted));
-    let mut large = client.request("GET", "/");
-    for number in 0..5 {
-        large = large.header(format!("x-{number}"), "y".repeat(4_000));
-    }
-    let answer = client.send(large.body(h2::empty()).unwrap()).await;
-    assert_eq!(answer.status, 431);
-    assert_eq!(client.get("/").await.status, 200, "the connection lives on");
-    assert_eq!(app.received.len(), 1);
-}
+use crate::support::{h2, sidecar};
 
 #[tokio::test]
 async fn heads_of_all_connections_share_one_budget() {

@@ -179,7 +179,7 @@ fn rows() -> Vec<Row<'static>> {
 }
 
 #[tokio::test]
-async fn what_could_be_read_in_two_ways_never_reaches_the_app() {
+async fn cve_2026_48743_what_could_be_read_in_two_ways_never_reaches_the_app() {
     let app = app::service("ok").await;
     let hopspan = sidecar::to(app.address).run().await;
     let rows = rows();

@@ -34,7 +34,7 @@ async fn slow_to_upgrade(answer: &'static str) -> (raw::Server, Journal<String>)
 }
 
 #[tokio::test]
-async fn cve_2026_2833_nothing_passes_before_the_app_has_switched() {
+async fn cve_2026_2833_rustsec_2026_0033_nothing_passes_before_the_app_has_switched() {
     for (answer, status) in [
         (SWITCH, 101),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200),
@@ -52,7 +52,7 @@ async fn cve_2026_2833_nothing_passes_before_the_app_has_switched() {
 }
 
 #[tokio::test]
-async fn cve_2026_2833_a_switch_that_nobody_asked_for() {
+async fn cve_2026_2833_rustsec_2026_0033_a_switch_that_nobody_asked_for() {
     let (app, _early) = slow_to_upgrade(SWITCH).await;
     let hopspan = sidecar::to(app.address).run().await;
     for head in [

@@ -95,18 +95,22 @@ async fn cve_2026_88004_trusted_names_as_trailers() {
 }
 
 #[tokio::test]
-async fn cve_2026_29181_and_cve_2026_41178_baggage_is_bounded_over_all_lines() {
+async fn cve_2026_29181_cve_2026_41178_cve_2026_45292_and_cve_2026_54285_baggage_is_bounded() {
     let member = format!("k={}", "v".repeat(250));
     let lines: String = (0..60).map(|_| format!("baggage: {member}\r\n")).collect();
     let many = "baggage: a=1,b=2\r\n".repeat(60);
+    // In one line: by its members, and by its bytes.
+    let members = format!("baggage: {}\r\n", ["a=1"; 70].join(","));
+    let long = format!("baggage: k={}\r\nbaggage: {member}\r\n", "v".repeat(8_000));
     let malformed = "baggage: ;;;=,\x01\r\n";
     let request = |lines: &str| format!("GET /{{row}} HTTP/1.1\r\nHost: {{app}}\r\n{lines}\r\n");
-    let (lines, many) = (request(&lines), request(&many));
-    let outcomes = send(&[&lines, &many]).await;
+    let rows = [lines, many, members, long].map(|lines| request(&lines));
+    let outcomes = send(&rows.each_ref().map(String::as_str)).await;
     for (index, outcome) in outcomes.iter().enumerate() {
         let seen = only(outcome);
         // Towards the app it is dropped whole; what the app itself says is its own.
-        let kept = [0, 60][index % 2];
+        let said = [60, 60, 1, 2][index / 2];
+        let kept = [0, said][index % 2];
         assert_eq!(seen.all("baggage").len(), kept, "{index}");
         assert_eq!(seen.all("traceparent").len(), 1);
     }

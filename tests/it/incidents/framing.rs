@@ -77,7 +77,7 @@ async fn rustsec_2021_0079_a_chunk_size_that_overflows() {
 }
 
 #[tokio::test]
-async fn cve_2026_2835_chunks_in_http_1_0() {
+async fn cve_2026_2835_rustsec_2026_0034_chunks_in_http_1_0() {
     let head = "POST /{row} HTTP/1.0\r\nHost: {app}\r\n";
     let alone = format!("{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     let both = format!("{head}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n");
@@ -85,7 +85,7 @@ async fn cve_2026_2835_chunks_in_http_1_0() {
 }
 
 #[tokio::test]
-async fn cve_2024_1135_and_cve_2024_6827_codings_that_gunicorn_took_for_chunked() {
+async fn cve_2024_1135_cve_2024_6827_and_cve_2026_66752_codings_that_others_took_for_chunked() {
     each_refused(
         400,
         &[
@@ -94,6 +94,9 @@ async fn cve_2024_1135_and_cve_2024_6827_codings_that_gunicorn_took_for_chunked(
             "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
             "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunkedx\r\n\r\n0\r\n\r\n",
+            "Transfer-Encoding: x-chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+            "Transfer-Encoding: identity\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
         ],
     )
     .await;
@@ -118,6 +121,34 @@ async fn cve_2025_22871_and_cve_2025_55315_line_ends_in_chunk_lines() {
     for outcome in send(&[&spill]).await {
         assert!(outcome.whole().count() <= 1 && !outcome.sentinel);
         assert_eq!(outcome.statuses().len(), 1, "{outcome:?}");
+    }
+}
+
+/// h11 took any two bytes for the line end behind a chunk.
+#[tokio::test]
+async fn cve_2025_43859_what_follows_a_chunk_is_a_line_end() {
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n";
+    let rows: Vec<String> = ["XX", "\n\n", "\r\r", "\rX", "X\n", "\0\0", "0\r"]
+        .iter()
+        .map(|end| format!("{chunked}5\r\nhello{end}0\r\n\r\n"))
+        .collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    each_refused(400, &rows).await;
+}
+
+#[tokio::test]
+async fn rustsec_2020_0008_content_of_a_get_is_no_request() {
+    let inner = "GET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n";
+    let get = |rest: String| format!("GET /{{row}} HTTP/1.1\r\nHost: {{app}}\r\n{rest}");
+    let size = inner.len();
+    let plain = get(format!("Content-Length: {size}\r\n\r\n{inner}"));
+    let chunked = get(format!(
+        "Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n{inner}\r\n0\r\n\r\n"
+    ));
+    for outcome in send(&[&plain, &chunked]).await {
+        let seen: Vec<_> = outcome.whole().collect();
+        assert!(seen.len() == 1 && outcome.sentinel, "{outcome:?}");
+        assert_eq!(seen[0].body, inner.as_bytes());
     }
 }
 

@@ -14,7 +14,7 @@ use hopspan::telemetry::metrics::Metrics;
 use super::raw::{Raw, Served, answer, eventually};
 
 #[test]
-fn an_accept_loop_survives_running_out_of_descriptors() {
+fn rustsec_2024_0376_an_accept_loop_survives_running_out_of_descriptors() {
     let limited =
         "ulimit -n 64 && exec \"$0\" --ignored --exact proxy::descriptors::under_a_limit_of_64";
     let output = Command::new("sh")

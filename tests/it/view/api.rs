@@ -122,7 +122,7 @@ async fn refusals_are_sentences() {
 }
 
 #[tokio::test]
-async fn only_local_names_and_get_are_answered() {
+async fn cve_2025_24010_only_local_names_and_get_are_answered() {
     let viewer = filled().await;
     let page = viewer.addresses.page;
     let port = page.port();

@@ -175,7 +175,7 @@ async fn what_is_not_a_trace_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn requests_are_bounded_unpacked_too() {
+async fn cve_2024_36129_and_cve_2026_48044_requests_are_bounded_unpacked_too() {
     let viewer = Running::with(ViewOptions {
         max_message_bytes: 10_000,
         ..ViewOptions::on_free_ports()

@@ -77,6 +77,9 @@ pub enum ExchangeError {
     /// The client's own body broke off while it was sent on.
     #[error("the request body ended early")]
     RequestIncomplete,
+    /// The chunks of the client's own body are none (RFC 9112 section 7.1).
+    #[error("the request body is not valid chunks")]
+    RequestMalformed,
     /// The client sent nothing more of its body for too long.
     #[error("the request body did not arrive in time")]
     RequestStalled,
@@ -116,7 +119,9 @@ impl ExchangeError {
         use Fault::{Client, Proxy, Upstream};
         let (status, name, fault) = match self {
             Self::BadRequest { status, .. } => (*status, "http_request_error", Client),
-            Self::RequestIncomplete => (StatusCode::BAD_REQUEST, "http_request_error", Client),
+            Self::RequestIncomplete | Self::RequestMalformed => {
+                (StatusCode::BAD_REQUEST, "http_request_error", Client)
+            }
             Self::RequestStalled => (StatusCode::REQUEST_TIMEOUT, "http_request_error", Client),
             Self::DestinationNotFound(_) => {
                 (StatusCode::BAD_GATEWAY, "destination_not_found", Client)

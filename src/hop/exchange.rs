@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use super::{Direction, Hop, grpc};
@@ -58,6 +58,8 @@ pub struct Exchange {
     pub upload: Option<Arc<Upload>>,
     /// Whether the request is of gRPC.
     pub grpc: bool,
+    /// Whether who asked takes answers of gRPC.
+    answers_grpc: bool,
     /// That it was let in.
     pub admitted: Option<Admitted>,
     direction: Direction,
@@ -88,6 +90,7 @@ impl Exchange {
             upload: None,
             websocket: None,
             grpc: false,
+            answers_grpc: request.version() == Version::HTTP_2 && grpc::is(request.headers()),
             admitted: None,
             direction,
             labels: RequestLabels {
@@ -172,9 +175,12 @@ impl Exchange {
 
     /// Records what a call came to, where it says so.
     fn set_grpc_status(&mut self, fields: &HeaderMap) {
-        let Some(status) = self.grpc.then(|| grpc::Status::read(fields)).flatten() else {
-            return;
-        };
+        if let Some(status) = self.grpc.then(|| grpc::Status::read(fields)).flatten() {
+            self.set_grpc(status);
+        }
+    }
+
+    fn set_grpc(&mut self, status: grpc::Status) {
         let fails = self.blame(status.fails_server(), status.fails_client());
         let (name, code) = (status.0, semconv::RPC_RESPONSE_STATUS_CODE);
         self.outcome(code, Value::from(name), name, fails);

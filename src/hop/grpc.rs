@@ -3,7 +3,7 @@
 //! Which statuses fail a span is said by OTel's conventions for gRPC: any but OK that of a client; that of a server only
 //! those for which the server is to blame.
 
-use http::{HeaderMap, Request, Version, header};
+use http::{HeaderMap, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use crate::config::HttpProtocol;
@@ -55,6 +55,12 @@ impl Status {
         Some(Status(name.copied().unwrap_or(UNKNOWN)))
     }
 
+    /// Of an answer of hopspan's own.
+    pub(super) fn of(status: StatusCode) -> Status {
+        let name = NAMES.get(usize::from(number_of(status)));
+        Status(name.copied().unwrap_or(UNKNOWN))
+    }
+
     /// Whether it fails the span of who called.
     pub(super) fn fails_client(self) -> bool {
         self.0 != "OK"
@@ -72,6 +78,35 @@ impl Status {
                 | "DATA_LOSS"
         )
     }
+}
+
+/// A status of hopspan's own as the number that says the same: as clients take it that get none (grpc.io,
+/// doc/http-grpc-status-mapping.md), but for what is too large, and what took too long.
+pub(super) fn number_of(status: StatusCode) -> u16 {
+    match status {
+        StatusCode::UNAUTHORIZED => 16,
+        StatusCode::FORBIDDEN => 7,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => 12,
+        StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::URI_TOO_LONG
+        | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => 8,
+        StatusCode::GATEWAY_TIMEOUT => 4,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
+        status if status.is_client_error() => 13,
+        _ => 2,
+    }
+}
+
+/// `grpc-message`: percent-encoded where it is not printable ASCII (doc/PROTOCOL-HTTP2.md).
+pub(super) fn message(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' | 0..=0x1f | 0x7f.. => encoded.push_str(&format!("%{byte:02X}")),
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    encoded
 }
 
 /// Which HTTP a request goes by. `tls`: whether TLS may agree on it.
@@ -109,6 +144,25 @@ mod tests {
             assert_eq!(is(&headers), grpc, "{kind}");
         }
         assert!(!is(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_answer_of_our_own_has_a_status_and_a_message() {
+        for (status, number) in [
+            (400, 13),
+            (403, 7),
+            (405, 12),
+            (408, 13),
+            (431, 8),
+            (500, 2),
+            (502, 14),
+            (503, 14),
+            (504, 4),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(number_of(status), number, "{status}");
+        }
+        assert_eq!(message("no 100 % of \u{e9}\n"), "no 100 %25 of %C3%A9%0A");
     }
 
     #[test]

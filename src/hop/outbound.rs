@@ -16,7 +16,7 @@ use crate::correlation::{OutboundCall, Unlinked};
 use crate::proxy::forwarding::request::{self as checked, Target};
 use crate::proxy::server::Connection;
 use crate::proxy::upstream::Upstream;
-use crate::routing::Snapshot;
+use crate::routing::{Destination, Snapshot};
 use crate::telemetry::metrics::EvidenceLabel;
 use crate::tls::Offer;
 use crate::trace::span::{Kind, Name, Span};
@@ -56,7 +56,7 @@ pub async fn plan(
         exchange.set_route(name.clone());
     }
     let leaves = if route.trace {
-        let called = Some((&target, route.tls.is_some()));
+        let called = Some((&target, route.to.as_ref()));
         start_span(exchange, route.ratio, &parent, ended, called, request)
     } else {
         parent.context().cloned().unwrap_or_else(Context::new_root)
@@ -145,11 +145,12 @@ impl Called {
         }
     }
 
-    /// `url.full` with the values of sensitive parameters replaced; a default port is left out. `tls`: hopspan speaks it
-    /// for the app.
-    fn url(&self, tls: bool, redacted: &[String]) -> String {
-        let default = if self.https { 443 } else { 80 };
-        let scheme = if self.https || tls { "https" } else { "http" };
+    /// `url.full`, as it was called, with the values of sensitive parameters replaced; a default port is left out.
+    fn url(&self, redacted: &[String]) -> String {
+        let (scheme, default) = match self.https {
+            true => ("https", 443),
+            false => ("http", 80),
+        };
         let host = if self.host.contains(':') {
             format!("[{}]", self.host)
         } else {
@@ -228,7 +229,7 @@ fn start_span(
     ratio: Option<f64>,
     parent: &Parent,
     ended: Option<Context>,
-    target: Option<(&Called, bool)>,
+    target: Option<(&Called, Option<&Destination>)>,
     request: &Request<Incoming>,
 ) -> Context {
     let context = exchange.sampled_context(parent, ratio);
@@ -276,18 +277,21 @@ fn describe(
     span: &mut Span,
     exchange: &Exchange,
     parent: &Parent,
-    target: Option<(&Called, bool)>,
+    target: Option<(&Called, Option<&Destination>)>,
     request: &Request<Incoming>,
 ) {
     super::describe_method(span, request.method());
     tell_parent(span, parent);
-    if let Some((target, tls)) = target {
+    if let Some((target, to)) = target {
         span.attribute(semconv::SERVER_ADDRESS, target.host.clone());
         span.attribute(semconv::SERVER_PORT, target.port);
         span.attribute(
             semconv::URL_FULL,
-            target.url(tls, &exchange.snapshot.capture.redact),
+            target.url(&exchange.snapshot.capture.redact),
         );
+        if let Some(to) = to {
+            span.attribute(semconv::ROUTE_TO, to.to_string());
+        }
     }
     for (name, key) in &exchange.snapshot.capture.request_headers {
         capture(span, request.headers(), name, key);

@@ -253,6 +253,7 @@ fn send_error(upstream: &Upstream, error: &SendError) -> ExchangeError {
     let upstream = upstream.to_string();
     match error.fault {
         SendFault::RequestBody => ExchangeError::RequestIncomplete,
+        SendFault::RequestMalformed => ExchangeError::RequestMalformed,
         SendFault::RequestStalled => ExchangeError::RequestStalled,
         SendFault::TooLarge => ExchangeError::HttpResponseHeaderSectionSize(upstream),
         SendFault::Malformed => ExchangeError::HttpProtocolError(upstream),

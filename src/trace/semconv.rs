@@ -79,6 +79,8 @@ pub const CONNECT_NANOS: &str = "hopspan.connection.connect_ns";
 pub const TLS_CLIENT_SAN: &str = "hopspan.tls.client.san";
 /// Nanoseconds spent on the TLS handshake with the upstream.
 pub const TLS_NANOS: &str = "hopspan.connection.tls_ns";
+/// Where the route's `to:` sends a call; `server.*` and `url.full` say what the app called.
+pub const ROUTE_TO: &str = "hopspan.route.to";
 /// What a redirected connection speaks: `tls`, or `tcp` for all else.
 pub const TUNNEL_PROTOCOL: &str = "hopspan.tunnel.protocol";
 /// Bytes from the client in a tunnel.

@@ -14,6 +14,10 @@ pub(super) enum Fault {
     GaveUp,
     /// The peer closed or broke the connection.
     Closed,
+    /// The peer is there, and went no further in the midst of its answer.
+    Stalled,
+    /// Whoever asked is there, and takes no more of the answer.
+    Untaken,
     /// It was answered (the type is a status), or nothing is known.
     Other,
 }
@@ -37,12 +41,11 @@ pub(super) fn of(span: &Span) -> Fault {
         "tls_protocol_error" | "tls_certificate_error" | "tls_alert_received" => {
             Fault::NoConnection("TLS failed")
         }
-        "cancelled"
-        | "http_response_timeout"
-        | "connection_read_timeout"
-        | "timeout"
-        | "ReadTimeout"
-        | "TimeoutError" => Fault::GaveUp,
+        "cancelled" | "http_response_timeout" | "timeout" | "ReadTimeout" | "TimeoutError" => {
+            Fault::GaveUp
+        }
+        "connection_read_timeout" => Fault::Stalled,
+        "connection_write_timeout" => Fault::Untaken,
         "connection_terminated"
         | "http_response_incomplete"
         | "http_protocol_error"

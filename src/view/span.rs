@@ -24,6 +24,8 @@ pub const URL: &str = "url.full";
 pub const SERVER_ADDRESS: &str = "server.address";
 /// `server.port`
 pub const SERVER_PORT: &str = "server.port";
+/// `hopspan.route.to`
+pub const ROUTE_TO: &str = "hopspan.route.to";
 /// `error.type`
 pub const ERROR_TYPE: &str = "error.type";
 /// `hopspan.parent.evidence`

@@ -194,9 +194,10 @@ fn causes(tree: &Tree, place: usize) -> Vec<usize> {
         }
     }
     // Who stops waiting cancels what is below: that is a consequence.
-    let gave_up = tree
-        .node(place)
-        .is_some_and(|node| fault::of(&node.span) == Fault::GaveUp);
+    let gave_up = tree.node(place).is_some_and(|node| {
+        let fault = fault::of(&node.span);
+        matches!(fault, Fault::GaveUp | Fault::Stalled | Fault::Untaken)
+    });
     if gave_up {
         found.retain(|child| {
             tree.node(*child)

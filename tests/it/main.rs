@@ -1,6 +1,7 @@
 //! The one integration binary: a module per source module, over real sockets.
 
 mod balancers;
+mod blame;
 mod cli;
 mod collector_faults;
 mod config;

@@ -173,7 +173,11 @@ async fn tls_to_a_service_is_hopspans_so_the_header_gets_there() {
     let spans = collector.spans(2).await;
     let named = asked[0].header("traceparent").unwrap();
     let span = spans.iter().find(|span| span.is_named_by(named)).unwrap();
-    assert_eq!(span.attr("url.full"), "https://payment/orders?a=b");
+    // What was called, and where that went.
+    assert_eq!(span.attr("url.full"), "http://payment/orders?a=b");
+    assert_eq!(span.attr("server.port"), "80");
+    let to = format!("https://localhost:{}/v1", front.port());
+    assert_eq!(span.attr("hopspan.route.to"), to);
     assert_eq!(span.attr("server.address"), "payment");
 }
 

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::{CLOSE, Exchange};
 use crate::hop::error::{ExchangeError, Fault};
+use crate::hop::grpc;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::server::Glitch;
 use crate::telemetry::metrics::Reason;
@@ -26,7 +27,15 @@ impl Exchange {
             .get_or_create(&Reason { reason: told.name })
             .inc();
         let trace_id = self.span.as_ref().map(|span| span.context().trace_id);
-        self.set_status(told.status);
+        // Without a message a gRPC client has but the status of HTTP to tell of.
+        let status = match self.answers_grpc {
+            true => StatusCode::OK,
+            false => told.status,
+        };
+        self.set_status(status);
+        if self.answers_grpc {
+            self.set_grpc(grpc::Status::of(told.status));
+        }
         self.labels.error_type = told.name;
         for span in [self.app_span.as_mut(), self.span.as_mut()]
             .into_iter()
@@ -37,27 +46,22 @@ impl Exchange {
                 span.fail(told.name, Some(Cow::Owned(error.to_string())));
             }
         }
-        let body = match trace_id {
+        let text = match trace_id {
             Some(trace_id) => format!("hopspan: {error}\ntrace {trace_id}\n"),
             None => format!("hopspan: {error}\n"),
         };
-        let mut response = Response::new(if self.method == Method::HEAD {
-            ResponseBody::Empty
-        } else {
-            ResponseBody::from(body)
-        });
-        *response.status_mut() = told.status;
+        let mut response = match self.answers_grpc {
+            true => trailers_only(told.status, text.trim_end()),
+            false => plain(told.status, text, self.method == Method::HEAD),
+        };
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
         // What a client sent after CONNECT was meant for a tunnel: as requests it could be anybody's.
         let tunnel = self.method == Method::CONNECT;
         let malformed = matches!(
             error,
             ExchangeError::BadRequest { .. }
                 | ExchangeError::RequestIncomplete
+                | ExchangeError::RequestMalformed
                 | ExchangeError::RequestStalled
         );
         let short = matches!(error, ExchangeError::OutOfMemory);
@@ -82,4 +86,28 @@ impl Exchange {
         self.finish(End::Complete);
         response
     }
+}
+
+fn plain(status: StatusCode, text: String, head: bool) -> Response<ResponseBody> {
+    let mut response = Response::new(match head {
+        true => ResponseBody::Empty,
+        false => ResponseBody::from(text),
+    });
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// "Trailers-Only" of gRPC (doc/PROTOCOL-HTTP2.md): a head that is the end, and says how it went.
+fn trailers_only(status: StatusCode, text: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static("application/grpc");
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert("grpc-status", HeaderValue::from(grpc::number_of(status)));
+    if let Ok(message) = HeaderValue::try_from(grpc::message(text)) {
+        headers.insert("grpc-message", message);
+    }
+    response
 }

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::Exchange;
 use crate::correlation::Stamp;
 use crate::hop::Direction;
-use crate::proxy::body::{BodyEnd, Watch};
+use crate::proxy::body::{BodyEnd, BodyFault, Watch};
 use crate::telemetry::metrics::{DurationFamily, Exemplar, HexId};
 use crate::trace::semconv;
 use crate::trace::span::End;
@@ -82,11 +82,20 @@ impl Watch for Exchange {
     fn end(mut self: Box<Self>, how: BodyEnd<'_>) {
         self.finish(match how {
             BodyEnd::Complete => End::Complete,
-            BodyEnd::Cancelled => End::Cancelled,
-            BodyEnd::Failed(error) => End::Failed(
-                "http_response_incomplete",
-                Some(Cow::Owned(error.to_string())),
-            ),
+            // It was cut off (`timeouts.body_idle`), it did not leave.
+            BodyEnd::Cancelled(untaken) if untaken >= self.snapshot.timeouts.body_idle => {
+                let what = format!("the client took nothing more for {untaken:.1?}");
+                End::Failed("connection_write_timeout", Some(Cow::Owned(what)))
+            }
+            BodyEnd::Cancelled(_) => End::Cancelled,
+            BodyEnd::Failed(error) => {
+                let error_type = match error.fault() {
+                    // It is still there: hopspan closed the connection.
+                    BodyFault::Idle => "connection_read_timeout",
+                    _ => "http_response_incomplete",
+                };
+                End::Failed(error_type, Some(Cow::Owned(error.to_string())))
+            }
         });
     }
 }

@@ -26,7 +26,7 @@ impl Watch for Ends {
         let how = match how {
             BodyEnd::Complete => "complete",
             BodyEnd::Failed(_) => "failed",
-            BodyEnd::Cancelled => "cancelled",
+            BodyEnd::Cancelled(_) => "cancelled",
         };
         self.0.lock().unwrap().push(how.to_owned());
     }

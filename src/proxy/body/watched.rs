@@ -25,8 +25,8 @@ pub enum BodyEnd<'a> {
     Complete,
     /// It broke; the receiver is told by an aborted connection.
     Failed(&'a BodyError),
-    /// Whoever read it stopped before the end.
-    Cancelled,
+    /// Whoever read it stopped before the end, and had asked for nothing more for so long; zero where it was waited for.
+    Cancelled(Duration),
 }
 
 /// Told about a body: its data as they pass, and once how it ended.
@@ -50,6 +50,8 @@ pub struct Watched<B: Body> {
     inner: B,
     watch: Option<Box<dyn Watch>>,
     idle: Option<IdleLimit>,
+    /// When a frame was handed on, until the next one is asked for.
+    handed: Option<Instant>,
     /// Of a request.
     pub(super) sending: Option<Sending>,
     pub(super) upload: Option<Arc<Upload>>,
@@ -92,6 +94,7 @@ impl<B: Body> Watched<B> {
             inner,
             watch,
             idle: None,
+            handed: None,
             sending: None,
             upload: None,
         }
@@ -144,6 +147,7 @@ where
             }
             return Poll::Pending;
         }
+        this.handed = None;
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         if let Some(upload) = &this.upload {
             match polled {
@@ -178,6 +182,8 @@ where
                 // Tell now: whoever reads may not poll again when the length is exact, and never after trailers.
                 if frame.is_trailers() || this.inner.is_end_stream() {
                     this.tell(BodyEnd::Complete);
+                } else if this.watch.is_some() {
+                    this.handed = Some(Instant::now());
                 }
             }
         }
@@ -203,7 +209,8 @@ impl<B: Body> Drop for Watched<B> {
         if self.inner.is_end_stream() {
             self.tell(BodyEnd::Complete);
         } else {
-            self.tell(BodyEnd::Cancelled);
+            let untaken = self.handed.map(|since| since.elapsed());
+            self.tell(BodyEnd::Cancelled(untaken.unwrap_or_default()));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use http::Request;
 
-use crate::proxy::body::{BodyError, RequestBody, body_error, io_kind};
+use crate::proxy::body::{BodyError, BodyFault, RequestBody, body_error, io_kind};
 
 /// Why there is no response.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub enum SendFault {
     Malformed,
     /// The request's own body failed: the client's fault, not the upstream's.
     RequestBody,
+    /// The request's own body is not framed as it should be.
+    RequestMalformed,
     /// The client sent nothing more of the request's body for too long.
     RequestStalled,
     /// Anything else.
@@ -81,7 +83,9 @@ impl SendError {
             SendFault::Incomplete => "http_response_incomplete",
             SendFault::TooLarge => "http_response_header_section_size",
             SendFault::Malformed => "http_protocol_error",
-            SendFault::RequestBody | SendFault::RequestStalled => "http_request_error",
+            SendFault::RequestBody | SendFault::RequestMalformed | SendFault::RequestStalled => {
+                "http_request_error"
+            }
             SendFault::Other => "proxy_internal_error",
         }
     }
@@ -100,8 +104,9 @@ impl SendFault {
         } else if error.is_parse() {
             SendFault::Malformed
         } else if error.is_user() {
-            match body_error(error) {
-                Some(BodyError::Idle(_)) => SendFault::RequestStalled,
+            match body_error(error).map(BodyError::fault) {
+                Some(BodyFault::Idle) => SendFault::RequestStalled,
+                Some(BodyFault::Malformed) => SendFault::RequestMalformed,
                 _ => SendFault::RequestBody,
             }
         } else {
@@ -146,6 +151,7 @@ impl fmt::Display for SendError {
             SendFault::TooLarge => "the response's head is too large",
             SendFault::Malformed => "the response is not HTTP",
             SendFault::RequestBody => "the request's body failed",
+            SendFault::RequestMalformed => "the request's body is malformed",
             SendFault::RequestStalled => "the request's body stalled",
             SendFault::Other => "the exchange failed",
         };

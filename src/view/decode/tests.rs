@@ -172,6 +172,7 @@ fn reads_the_names_that_hopspan_writes() {
         (URL, semconv::URL_FULL),
         (SERVER_ADDRESS, semconv::SERVER_ADDRESS),
         (SERVER_PORT, semconv::SERVER_PORT),
+        (ROUTE_TO, semconv::ROUTE_TO),
         (ERROR_TYPE, semconv::ERROR_TYPE),
         (EVIDENCE, semconv::PARENT_EVIDENCE),
         (UNLINKED, semconv::UNLINKED_REASON),

@@ -132,6 +132,50 @@ gateway server GET /o 500 0..2010
         "orders gave up on inventory after 2.0 s; gateway passed it on",
     ),
     (
+        "V5 the app stopped in the midst of its answer",
+        "
+audq server GET /o 200 type=connection_read_timeout 0..3009
+  audq app GET 200 type=connection_read_timeout 1..3008
+",
+        Case::GaveUp,
+        Some("audq"),
+        1,
+        "audq's app began to answer and went no further: given up after 3.0 s",
+    ),
+    (
+        "V5 the caller stopped to read",
+        "
+audq server GET /o 200 type=connection_write_timeout 0..3009
+  audq app GET 200 type=connection_write_timeout 1..3008
+",
+        Case::GaveUp,
+        Some("audq"),
+        1,
+        "the caller of audq took no more of the answer: given up after 3.0 s",
+    ),
+    (
+        "V5 a service stopped in the midst of its answer",
+        "
+order server GET /p 502 0..3009
+  order client GET http://pay/p 200 type=connection_read_timeout 1..3008
+",
+        Case::GaveUp,
+        Some("order"),
+        1,
+        "pay began to answer order and went no further: given up after 3.0 s",
+    ),
+    (
+        "V7 the app broke off in the midst of its answer",
+        "
+audq server GET /o 200 type=http_response_incomplete 0..9
+  audq app GET 200 type=http_response_incomplete 1..8
+",
+        Case::Closed,
+        Some("audq"),
+        1,
+        "audq's app closed the connection in the midst of its answer",
+    ),
+    (
         "V6 never arrived",
         "
 gateway server GET /o 502 0..10
@@ -143,6 +187,17 @@ gateway server GET /o 502 0..10
         Some("orders"),
         1,
         "orders could not connect to inventory:8000 (refused); inventory never saw it; gateway passed it on",
+    ),
+    (
+        "V6 never arrived where a route sends it",
+        "
+order server GET /o 502 0..9
+  order client GET http://pay/item hopspan.route.to=http://127.0.0.1:27991 502 type=connection_refused 5..6
+",
+        Case::NeverArrived,
+        Some("order"),
+        1,
+        "order could not connect to http://127.0.0.1:27991 (refused), where its route sends calls to pay:80; pay never saw it",
     ),
     (
         "V6 the app is down",

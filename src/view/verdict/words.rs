@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::fault::{self, Fault, shortened};
-use super::super::span::{Kind, METHOD, PATH, ROUTE, SERVER_ADDRESS, SERVER_PORT, Span};
+use super::super::span::{Kind, METHOD, PATH, ROUTE, ROUTE_TO, SERVER_ADDRESS, SERVER_PORT, Span};
 use super::super::tree::{Node, Tree};
 use super::super::units::brief;
 use super::{Case, Verdict, is_to_app, refused};
@@ -80,9 +80,20 @@ fn app_trouble(span: &Span, fault: Fault) -> Verdict {
             Case::GaveUp,
             format!("{name}'s app did not answer within {took}"),
         ),
+        Fault::Stalled => (
+            Case::GaveUp,
+            format!("{name}'s app began to answer and went no further: given up after {took}"),
+        ),
+        Fault::Untaken => (
+            Case::GaveUp,
+            format!("the caller of {name} took no more of the answer: given up after {took}"),
+        ),
         Fault::Closed | Fault::Other => (
             Case::Closed,
-            format!("{name}'s app closed the connection before it had answered"),
+            format!(
+                "{name}'s app closed the connection {}",
+                how_far(span).trim_end_matches(" to")
+            ),
         ),
     };
     Verdict {
@@ -107,14 +118,30 @@ fn call_failed(tree: &Tree, chain: &[usize], node: &Node, fault: Fault) -> Verdi
     let whom = host.as_deref().unwrap_or("the other side");
     let (case, sentence) = match (fault, callee) {
         (Fault::NoConnection(why), None) => {
-            let at = peer(span).unwrap_or_else(|| whom.to_owned());
-            let sentence = format!("{name} could not connect to {at} ({why}); {whom} never saw it");
+            let called = peer(span).unwrap_or_else(|| whom.to_owned());
+            let (at, routed) = match span.text(ROUTE_TO) {
+                Some(to) => (
+                    shortened(to, LONGEST),
+                    format!(", where its route sends calls to {called}"),
+                ),
+                None => (called, String::new()),
+            };
+            let sentence =
+                format!("{name} could not connect to {at} ({why}){routed}; {whom} never saw it");
             (Case::NeverArrived, sentence)
         }
         (Fault::GaveUp, _) => (Case::GaveUp, gave_up(span, callee, whom)),
+        (Fault::Stalled, _) => (
+            Case::GaveUp,
+            format!("{whom} began to answer {name} and went no further: given up after {took}"),
+        ),
+        (Fault::Untaken, _) => (
+            Case::GaveUp,
+            format!("{name} took no more of what {whom} answered: given up after {took}"),
+        ),
         (Fault::Closed, _) => (
             Case::Closed,
-            format!("{whom} closed the connection before it had answered {name}"),
+            format!("{whom} closed the connection {} {name}", how_far(span)),
         ),
         _ if refused(span) => return translated(tree, chain, span, whom),
         _ => match (span.status_code(), callee) {
@@ -275,6 +302,14 @@ fn other(sentence: String, service: Option<String>) -> Verdict {
         case: Case::Other,
         sentence,
         service,
+    }
+}
+
+/// How far a connection was that the other side closed.
+fn how_far(span: &Span) -> &'static str {
+    match span.status_code() {
+        Some(200..=399) => "in the midst of its answer to",
+        _ => "before it had answered",
     }
 }
 

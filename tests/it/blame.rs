@@ -1,0 +1,275 @@
+//! Who is to blame for an exchange that failed, as spans and hopspan's own answers tell it: not who was still there, and no
+//! place that nobody called.
+
+use http_body_util::{BodyExt, Channel};
+use serde_json::json;
+
+use crate::support::{app, client, collector, h2, raw, sidecar};
+
+#[tokio::test]
+async fn an_app_that_goes_no_further_is_told_from_one_that_hangs_up() {
+    let app = raw::server(|mut peer| async move {
+        let head = peer.head().await;
+        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+            .await;
+        if head.target() == "/stalls" {
+            peer.hang().await;
+        }
+    })
+    .await;
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(app.address)
+        .collector(&collector)
+        .set("timeouts.body_idle", json!("300ms"))
+        .run()
+        .await;
+    for (path, error) in [
+        ("/stalls", "connection_read_timeout"),
+        ("/hangs-up", "http_response_incomplete"),
+    ] {
+        let mut peer = raw::connect(hopspan.inbound).await;
+        peer.write(format!("GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n"))
+            .await;
+        peer.closed().await;
+        let spans = collector.spans(2).await;
+        for span in &spans {
+            assert_eq!(span.attr("error.type"), error, "{span:?}");
+        }
+        assert_eq!(spans.len(), 2);
+        collector.spans.clear();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_more_is_told_from_one_that_leaves() {
+    let app = app::http()
+        .streaming("/large", |_| async { app::endless() })
+        .run()
+        .await;
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(app.address)
+        .collector(&collector)
+        .set("timeouts.body_idle", json!("400ms"))
+        .run()
+        .await;
+    for stays in [true, false] {
+        let mut peer = raw::connect(hopspan.inbound).await;
+        peer.write("GET /large HTTP/1.1\r\nHost: shop\r\n\r\n")
+            .await;
+        peer.head().await;
+        if !stays {
+            peer.reset();
+            let spans = collector.spans(2).await;
+            assert!(
+                spans
+                    .iter()
+                    .all(|span| span.attr("error.type") == "cancelled"),
+                "{spans:?}"
+            );
+            collector.spans.clear();
+            continue;
+        }
+        // Read no more.
+        let spans = collector.spans(2).await;
+        for span in &spans {
+            assert_eq!(
+                span.attr("error.type"),
+                "connection_write_timeout",
+                "{span:?}"
+            );
+        }
+        collector.spans.clear();
+        drop(peer);
+    }
+    let mut frames = h2::frames_with(hopspan.inbound, &[(4, 10)]).await;
+    frames.headers(1, h2::WHOLE, &h2::get("/large")).await;
+    frames.expect(h2::RST_STREAM, "a reset").await;
+    let spans = collector.spans(2).await;
+    for span in &spans {
+        assert_eq!(
+            span.attr("error.type"),
+            "connection_write_timeout",
+            "{span:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_call_by_a_route_is_told_as_called_and_as_sent() {
+    let nobody = raw::closed_port();
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(raw::closed_port())
+        .collector(&collector)
+        .set(
+            "outbound.routes",
+            json!([
+                { "host": "pay", "to": format!("http://{nobody}/v1") },
+                { "host": "safe", "to": format!("https://{nobody}") },
+            ]),
+        )
+        .run()
+        .await;
+    for (host, to) in [
+        ("pay", format!("http://{nobody}/v1")),
+        ("safe", format!("https://{nobody}")),
+    ] {
+        let url = format!("http://{host}/z");
+        let answer = client::get(hopspan.outbound, &url).send().await;
+        assert_eq!(answer.status, 502);
+        assert!(answer.text().contains(&nobody.to_string()));
+        let span = collector.spans(1).await.remove(0);
+        assert_eq!(span.attr("url.full"), url);
+        assert_eq!(span.attr("server.address"), host);
+        assert_eq!(span.attr("server.port"), "80");
+        assert_eq!(span.attr("hopspan.route.to"), to);
+        collector.spans.clear();
+    }
+}
+
+/// gRPC's clients read no status but its own.
+#[tokio::test]
+async fn a_grpc_call_that_fails_here_is_answered_as_grpc_does() {
+    let nobody = raw::closed_port();
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(nobody)
+        .collector(&collector)
+        .set("outbound.deny", json!(["denied.example"]))
+        .run()
+        .await;
+    let inbound = h2::connect(hopspan.inbound).await;
+    let outbound = h2::connect(hopspan.outbound).await;
+    let rows = [
+        (
+            inbound.clone().at("shop"),
+            "14",
+            "UNAVAILABLE",
+            "connection_refused",
+            2,
+        ),
+        (
+            outbound.clone().at(&nobody.to_string()),
+            "14",
+            "UNAVAILABLE",
+            "connection_refused",
+            1,
+        ),
+        (
+            outbound.at("denied.example:80"),
+            "7",
+            "PERMISSION_DENIED",
+            "http_request_denied",
+            1,
+        ),
+    ];
+    for (client, number, name, error, count) in rows {
+        let request = client
+            .request("POST", "/pay.Pay/Take")
+            .header("content-type", "application/grpc+proto")
+            .header("te", "trailers");
+        let answer = client
+            .send(request.body(h2::full("\0\0\0\0\0")).unwrap())
+            .await;
+        assert_eq!((answer.status, answer.text()), (200, ""), "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/grpc"));
+        assert_eq!(answer.header("grpc-status"), Some(number), "{answer:?}");
+        let message = answer.header("grpc-message").unwrap();
+        assert!(
+            message.starts_with("hopspan: ") && message.contains("%0Atrace "),
+            "{message}"
+        );
+        assert!(answer.header("proxy-status").unwrap().contains(error));
+        let spans = collector.spans(count).await;
+        for span in &spans {
+            assert_eq!(span.attr("rpc.response.status_code"), name, "{span:?}");
+            assert_eq!(span.attr("error.type"), error, "{span:?}");
+            assert!(span.failed());
+        }
+        collector.spans.clear();
+    }
+    // Others are told as ever.
+    let other = inbound
+        .request("POST", "/")
+        .header("content-type", "application/json");
+    let answer = inbound.send(other.body(h2::full("{}")).unwrap()).await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (502, None));
+}
+
+#[tokio::test]
+async fn a_body_that_is_malformed_is_told_from_one_that_ends_early() {
+    let app = raw::server(|mut peer| async move {
+        peer.rest().await;
+    })
+    .await;
+    let hopspan = sidecar::to(app.address).run().await;
+    for chunks in [
+        "0x5\r\nhello\r\n",
+        "-5\r\nhello\r\n",
+        "5;\nhello\r\n",
+        "f0000000000000003\r\nabc\r\n",
+    ] {
+        let mut peer = raw::connect(hopspan.inbound).await;
+        peer.write("POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        peer.write(chunks).await;
+        let answer = peer.response().await;
+        assert_eq!(answer.status, 400);
+        assert!(
+            answer
+                .text()
+                .contains("the request body is not valid chunks"),
+            "{}",
+            answer.text()
+        );
+    }
+}
+
+/// Content of any method whose length is not known, by HTTP/1.1 and by HTTP/2.
+#[tokio::test]
+async fn content_without_a_length_reaches_the_app_whatever_the_method() {
+    let app = app::service("ok").await;
+    let hopspan = sidecar::to(app.address).run().await;
+    let client = h2::connect(hopspan.inbound).await;
+    let mut peer = raw::connect(hopspan.inbound).await;
+    for method in ["GET", "POST", "DELETE", "OPTIONS", "QUERY"] {
+        peer.write(format!(
+            "{method} /_search HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(peer.response().await.status, 200, "{method}");
+        let (mut sender, body) = Channel::<bytes::Bytes, std::io::Error>::new(1);
+        let request = client.request(method, "/_search");
+        let request = request.body(body.boxed_unsync()).unwrap();
+        let sending = async {
+            let _ = sender.send_data(bytes::Bytes::from("hello")).await;
+            drop(sender);
+        };
+        let (answer, ()) = tokio::join!(client.send(request), sending);
+        assert_eq!(answer.status, 200, "{method}");
+        for asked in app.received(2).await {
+            assert_eq!(asked.body, "hello", "{method}: {:?}", asked.head);
+        }
+        app.received.clear();
+    }
+}
+
+/// As for Nginx, a client that closes its half is gone: see `tests/real/README.md`.
+#[tokio::test]
+async fn a_client_that_half_closes_is_answered_no_more() {
+    let (app, held) = app::http().held("/held", "at last");
+    let app = app.run().await;
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(app.address).collector(&collector).run().await;
+    let mut peer = raw::connect(hopspan.inbound).await;
+    peer.write("GET /held HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+    held.reached().await;
+    peer.half_close().await;
+    assert!(peer.rest().await.is_empty());
+    let spans = collector.spans(2).await;
+    assert!(
+        spans
+            .iter()
+            .all(|span| span.attr("error.type") == "cancelled"),
+        "{spans:?}"
+    );
+    held.release();
+}

@@ -18,7 +18,9 @@ const NOTHING: [u8; 2] = [0x0a, 0];
 pub enum Reach {
     /// Nothing is exported.
     Disabled,
-    /// It accepts connections ([`fn@reach`]) or spans ([`try_out`]).
+    /// It accepts connections, and TLS where it has that ([`fn@reach`]); whether it takes spans was not asked.
+    Accepts,
+    /// It takes spans ([`try_out`]).
     Answers,
     /// It cannot be connected to, and why.
     Unreachable(String),
@@ -34,6 +36,7 @@ impl std::fmt::Display for Reach {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Reach::Disabled => f.write_str("disabled"),
+            Reach::Accepts => f.write_str("accepts connections"),
             Reach::Answers => f.write_str("answers"),
             Reach::TimedOut => f.write_str("did not answer in time"),
             Reach::Unreachable(why) => write!(f, "does not answer: {why}"),
@@ -61,7 +64,7 @@ pub async fn reach(settings: &Export, patience: Duration) -> Reach {
         Err(error) => return Reach::Wrong(error.to_string()),
     };
     match tokio::time::timeout(patience, dialer.dial()).await {
-        Ok(Ok(_)) => Reach::Answers,
+        Ok(Ok(_)) => Reach::Accepts,
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut => Reach::TimedOut,
         Ok(Err(error)) => Reach::Unreachable(super::transport::short(&error.to_string())),
         Err(_) => Reach::TimedOut,
@@ -72,7 +75,7 @@ pub async fn reach(settings: &Export, patience: Duration) -> Reach {
 pub async fn try_out(settings: &Export, patience: Duration) -> Reach {
     let began = Instant::now();
     let reached = reach(settings, patience).await;
-    if reached != Reach::Answers {
+    if reached != Reach::Accepts {
         return reached;
     }
     let left = patience.saturating_sub(began.elapsed());

@@ -247,11 +247,10 @@ impl Reloader {
 
     /// The file says what is in use (again).
     fn stay(&self, state: &mut State) -> Reloaded {
-        if state.status.last_error.take().is_some() {
-            tracing::info!(
-                generation = state.status.generation,
-                "the config file is again the one in use"
-            );
+        let generation = state.status.generation;
+        match state.status.last_error.take() {
+            Some(_) => tracing::info!(generation, "the config file is again the one in use"),
+            None => tracing::info!(generation, "the config file has not changed"),
         }
         report::count(&self.metrics, &state.status, true);
         Reloaded {

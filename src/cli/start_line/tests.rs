@@ -7,7 +7,7 @@ fn told() -> Told {
         inbound: "0.0.0.0:8080".to_owned(),
         app: "127.0.0.1:8000 (answers; gunicorn: threads)".to_owned(),
         outbound: "127.0.0.1:8081 (HTTP_PROXY of the command)".to_owned(),
-        exporter: "http/protobuf http://localhost:4318/v1/traces (answers)".to_owned(),
+        exporter: "http/protobuf http://localhost:4318/v1/traces (accepts connections)".to_owned(),
         joins: "header, serial".to_owned(),
         next: Some((
             Code::ThreadCapabilities,
@@ -27,7 +27,7 @@ fn a_terminal_gets_eight_lines_at_most() {
         env!("CARGO_PKG_VERSION")
     ) + "  inbound   0.0.0.0:8080 -> app 127.0.0.1:8000 (answers; gunicorn: threads)
   outbound  127.0.0.1:8081 (HTTP_PROXY of the command)
-  export    http/protobuf http://localhost:4318/v1/traces (answers)
+  export    http/protobuf http://localhost:4318/v1/traces (accepts connections)
   joins     header, serial   more: thread: CAP_BPF is missing (hopspan explain HOP141)
   status    0.0.0.0:9464   admin 127.0.0.1:9465
   viewer    http://127.0.0.1:4319

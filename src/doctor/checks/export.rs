@@ -62,7 +62,7 @@ fn from_probe(endpoint: &str, reach: &Reach, findings: &mut Findings) {
             "no spans leave: export is disabled",
             "unset OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER=none and export.disabled",
         ),
-        Reach::Answers => {
+        Reach::Answers | Reach::Accepts => {
             findings.ok(
                 Group::Export,
                 Code::CollectorUnreachable,

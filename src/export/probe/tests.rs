@@ -14,7 +14,7 @@ async fn a_collector_that_takes_spans_answers_and_gets_none() {
             Protocol::Grpc => support::grpc().await,
         };
         let settings = towards(&collector, protocol);
-        assert_eq!(reach(&settings, SOON).await, Reach::Answers);
+        assert_eq!(reach(&settings, SOON).await, Reach::Accepts);
         assert_eq!(try_out(&settings, SOON).await, Reach::Answers);
         collector.got(1).await;
         assert_eq!(collector.spans().len(), 0);
@@ -46,7 +46,7 @@ async fn what_is_wrong_has_a_name_of_its_own() {
         endpoint: url(&silent),
         ..Export::default()
     };
-    assert_eq!(reach(&mute, SOON).await, Reach::Answers);
+    assert_eq!(reach(&mute, SOON).await, Reach::Accepts);
     let soon = Duration::from_millis(50);
     assert_eq!(try_out(&mute, soon).await, Reach::TimedOut);
 

@@ -80,7 +80,10 @@ async fn the_start_event_says_who_answers_and_what_would_raise_the_rung() {
     let serving = binary::wrapping(&there, &[]).await;
     let event: Value = serde_json::from_str(&serving.process.line("hopspan serves").await).unwrap();
     assert!(
-        event["exporter"].as_str().unwrap().ends_with(" (answers)"),
+        event["exporter"]
+            .as_str()
+            .unwrap()
+            .ends_with(" (accepts connections)"),
         "{event}"
     );
     assert!(

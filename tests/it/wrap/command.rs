@@ -136,6 +136,12 @@ async fn hangup_reloads_hopspan_and_is_not_the_childs() {
         }
     })
     .await;
+    // Whoever asks again is told that nothing came of it.
+    hopspan.process.signal(libc::SIGHUP);
+    hopspan
+        .process
+        .line("the config file has not changed")
+        .await;
     assert!(stat(child).is_some());
     assert!(!hopspan.process.output().contains("hung up"));
 }

@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http::{HeaderValue, Method, Request, StatusCode, header};
@@ -97,7 +97,7 @@ where
                 {
                     clock.lift();
                 } else if stop.is_cancelled() {
-                    // hyper, which says so in a stop, may not know of it yet.
+                    // hyper does not know of it.
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
@@ -110,22 +110,19 @@ where
     let mut served = builder(limits, clock, options.preserve_case)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let until_rest = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {
-        Poll::Pending if clock.rests() => Poll::Ready(None),
+    // A stop takes it between two exchanges, too: hyper's own would close it as soon as the answer in hand is sent, whose
+    // head may have gone out before.
+    let mut until = |leaves: bool, cx: &mut Context<'_>| match Pin::new(&mut served).poll(cx) {
+        Poll::Pending if clock.rests() || leaves && clock.is_between() => Poll::Ready(None),
         polled => polled.map(Some),
-    });
+    };
     let result = tokio::select! {
         biased;
-        result = until_rest => result,
-        () = stop.cancelled() => match !stopping && clock.is_between() {
-            true => None,
-            false => {
-                Pin::new(&mut served).graceful_shutdown();
-                tokio::select! {
-                    result = &mut served => Some(result),
-                    () = options.cut.cancelled() => return None,
-                }
-            }
+        result = poll_fn(|cx| until(false, cx)) => result,
+        () = stop.cancelled() => tokio::select! {
+            biased;
+            result = poll_fn(|cx| until(!stopping, cx)) => result,
+            () = options.cut.cancelled() => return None,
         }
     };
     let Some(result) = result else {

@@ -1,16 +1,19 @@
 //! A connection of HTTP/1.x between requests: hyper's buffers go after a while, and nothing else changes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Response;
 use http_body_util::BodyExt;
 use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
 
 use hopspan::proxy::body::ResponseBody;
+use hopspan::proxy::pool::{Pool, PoolLimits, PoolOptions};
 use hopspan::proxy::server::{Handler, ServeLimits};
 use hopspan::telemetry::metrics::Metrics;
 
-use super::raw::{Raw, Served, answer, eventually};
+use super::raw::{Forward, Raw, Served, answer, eventually, upstream};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -183,6 +186,43 @@ async fn a_request_that_crosses_a_stop_is_answered() {
         assert!(answer.contains("connection: close\r\n"), "{answer}");
         assert!(answer.ends_with("</ >"), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_request_after_an_answer_that_a_stop_came_into_is_answered() {
+    let go = Arc::new(Notify::new());
+    let upstream = upstream({
+        let go = go.clone();
+        move |mut peer: Raw, _| {
+            let go = go.clone();
+            async move {
+                for _ in 0..2 {
+                    peer.until("\r\n\r\n").await;
+                    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nbegun")
+                        .await;
+                    go.notified().await;
+                    peer.send("end").await;
+                }
+            }
+        }
+    })
+    .await;
+    let metrics = Metrics::new();
+    let pool = Pool::new(PoolOptions::new(PoolLimits::app(), metrics.clone()));
+    let forward = Forward::new(pool, upstream);
+    let served = Served::start(forward, ServeLimits::default(), metrics).await;
+    let mut client = Raw::connect(served.address).await;
+    client.send(GET).await;
+    let head = client.until("begun").await;
+    assert!(!head.contains("connection: close"), "{head}");
+    served.stop.cancel();
+    go.notify_one();
+    client.until("end").await;
+    client.send(GET).await;
+    go.notify_one();
+    let answer = client.rest().await;
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    assert!(answer.ends_with("begunend"), "{answer}");
 }
 
 #[tokio::test]

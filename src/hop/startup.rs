@@ -42,10 +42,12 @@ impl Startup {
         F: Future<Output = Result<T, ExchangeError>>,
     {
         loop {
+            // Before, not after: another request may find the app listening just when this one was refused.
+            let waits = self.waits();
             let outcome = connect().await;
             match outcome {
                 // Also a unix socket that is not there yet.
-                Err(ExchangeError::ConnectionRefused(_)) if self.waits() => {
+                Err(ExchangeError::ConnectionRefused(_)) if waits => {
                     tokio::time::sleep(PAUSE).await;
                 }
                 Ok(connected) => {
@@ -88,6 +90,21 @@ mod tests {
         assert_eq!(tries(&Startup::new(false), 3).await, (1, false));
         let (count, listens) = tries(&Startup::new(true), usize::MAX).await;
         assert!(!listens && (500..=700).contains(&count), "{count}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_while_another_finds_it_listening_tries_again() {
+        let (startup, count) = (Startup::new(true), AtomicUsize::new(0));
+        let outcome = startup.patiently(|| async {
+            // Another's success comes between the refusal and its being looked at.
+            startup.end();
+            match count.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(ExchangeError::ConnectionRefused("app".to_owned())),
+                _ => Ok(()),
+            }
+        });
+        assert!(outcome.await.is_ok());
+        assert_eq!(count.into_inner(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -188,7 +188,8 @@ impl<H: Handler> Server<H> {
         let clock = Clock::new(limits.idle_timeout, pressure);
         let (counted, stop) = (pressure.connected(), self.stop.child_token());
         let guard = Open::new(&self.open, counted, self.crowd.enter(id, &clock, &stop));
-        let connection = Connection {
+        // Boxed: it is handed on three times, and each has the room of it for as long as the connection lives.
+        let connection = Box::new(Connection {
             id,
             peer: accepted.peer,
             balancer: None,
@@ -200,7 +201,7 @@ impl<H: Handler> Server<H> {
             from_here: std::sync::OnceLock::new(),
             named: Named::default(),
             tls: None,
-        };
+        });
         let (options, handler) = (self.options.clone(), self.handler.clone());
         let (stamp, ahead) = (self.stamp, self.ahead);
         self.tracker.spawn(async move {

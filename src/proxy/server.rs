@@ -128,7 +128,7 @@ pub(crate) async fn serve_connection<G, H>(
     mut socket: Socket,
     guard: G,
     clock: Arc<Clock>,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
     options: &ServeOptions,
     handler: H,
     stop: CancellationToken,
@@ -193,7 +193,7 @@ fn speak<'a, G, H>(
     rewound: Rewound<Socket>,
     guard: G,
     clock: Arc<Clock>,
-    connection: Connection,
+    connection: Box<Connection>,
     options: &'a ServeOptions,
     handler: H,
     stop: CancellationToken,
@@ -206,7 +206,7 @@ where
     let held = Held::requests(&options.metrics);
     let io = Timed::new(rewound, clock.clone(), limits.write_timeout, held, guard);
     let client = Client {
-        connection: Arc::new(connection),
+        connection: Arc::from(connection),
         options,
         limits,
         clock,

@@ -51,7 +51,7 @@ pub(super) async fn serve<G, H>(
     mut socket: Socket,
     guard: G,
     clock: Arc<Clock>,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
     options: &ServeOptions,
     redirected: &Redirected,
     handler: H,
@@ -85,7 +85,7 @@ pub(super) async fn serve<G, H>(
                 socket: Rewound::new(ahead, socket),
                 protocol,
             };
-            handler.relay(opaque, Arc::new(connection)).await;
+            handler.relay(opaque, Arc::from(connection)).await;
             return drop(guard);
         }
     };

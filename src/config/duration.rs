@@ -66,15 +66,10 @@ pub fn parse(text: &str) -> Result<Duration, Advice> {
     Ok(total)
 }
 
-/// What is said of a wait that is over before it began, which others write for none. `usual`: one to write instead.
-pub(super) fn no_wait(wait: Duration, usual: &str) -> Advice {
-    Advice::new(
-        format!(
-            "{} is over before it began: nobody would be served",
-            show(wait)
-        ),
-        format!("write how long, as in {usual}; 1d for very long"),
-    )
+/// What is said of a wait that is over before it began, which others write for none. `help`: what to write instead.
+pub(super) fn no_wait(wait: &str, help: impl Into<String>) -> Advice {
+    let wrong = format!("{wait} is over before it began: nobody would be served");
+    Advice::new(wrong, help)
 }
 
 /// The shortest spelling that [`parse`] reads back.
@@ -118,7 +113,6 @@ pub fn serialize<S: serde::Serializer>(
 pub mod optional {
     use std::time::Duration;
 
-    use crate::config::advice::Advice;
     use crate::config::off;
 
     /// Serde: reads a duration, or `off`. 0 is neither.
@@ -129,10 +123,7 @@ pub mod optional {
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         off::deserialize(deserializer, |text| match super::parse(text)? {
-            Duration::ZERO => Err(Advice::new(
-                format!("{text} is over before it began: nobody would be served"),
-                "write how long, as in 30s",
-            )),
+            Duration::ZERO => Err(super::no_wait(text, "write how long, as in 30s")),
             wait => Ok(wait),
         })
     }

@@ -213,7 +213,10 @@ impl Timeouts {
             ("timeouts.connect", self.connect, "5s"),
         ];
         let none = waits.into_iter().filter(|(_, wait, _)| *wait < SHORTEST);
-        none.map(|(key, wait, usual)| (key, duration::no_wait(wait, usual)))
+        none.map(|(key, wait, usual)| {
+            let help = format!("write how long, as in {usual}; 1d for very long");
+            (key, duration::no_wait(&duration::show(wait), help))
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::outbound::{may_call, unproven};
 use super::send::connect_error;
-use super::upgrade::how;
+use super::upgrade::{how, measure};
 use super::{Hop, exchange};
 use crate::config::Address;
 use crate::correlation::Unlinked;
@@ -46,9 +46,7 @@ pub(super) async fn relay(hop: &Arc<Hop>, mut client: Opaque, connection: &Conne
     let end = tunnel::run(client.stream(), &mut upstream, idle, &hop.cut).await;
     hop.metrics.tunnels.dec();
     drop(place);
-    let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    span.attribute(semconv::TUNNEL_SENT, count(end.sent));
-    span.attribute(semconv::TUNNEL_RECEIVED, count(end.received));
+    measure(&mut span, &end);
     span.end(how(&hop.metrics, &end));
     if end.error.is_some() || end.idle.is_some() {
         // Neither side may take what it has for all there is.

@@ -23,7 +23,7 @@ use crate::proxy::tunnel::{self, TunnelEnd};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reason;
 use crate::trace::semconv;
-use crate::trace::span::End;
+use crate::trace::span::{End, Span};
 
 /// The upstream said 101: passes it on and joins both ends until one closes.
 pub fn switch(
@@ -113,17 +113,17 @@ impl Connected {
 /// Ends the exchange of a tunnel that has ended.
 fn told(mut exchange: Box<Exchange>, end: TunnelEnd) {
     if let Some(span) = exchange.client_span() {
-        span.attribute(
-            semconv::TUNNEL_SENT,
-            i64::try_from(end.sent).unwrap_or(i64::MAX),
-        );
-        span.attribute(
-            semconv::TUNNEL_RECEIVED,
-            i64::try_from(end.received).unwrap_or(i64::MAX),
-        );
+        measure(span, &end);
     }
     let how = how(&exchange.hop.metrics, &end);
     exchange.finish(how);
+}
+
+/// How much went through a tunnel.
+pub(super) fn measure(span: &mut Span, end: &TunnelEnd) {
+    let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    span.attribute(semconv::TUNNEL_SENT, count(end.sent));
+    span.attribute(semconv::TUNNEL_RECEIVED, count(end.received));
 }
 
 /// What a span says of how a tunnel ended. One that hopspan ended for its silence is counted.

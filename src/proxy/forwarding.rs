@@ -7,7 +7,7 @@
 //! Framing is always written anew by hyper and never copied, which ends most smuggling: `Transfer-Encoding` goes away
 //! here, and hyper adds its own.
 
-use http::header::{self, Entry, OccupiedEntry};
+use http::header::{self, Entry};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 
 pub mod forwarded;
@@ -126,7 +126,7 @@ pub fn clean_response<B>(
         headers.remove(header::CONTENT_LENGTH);
     } else if let Entry::Occupied(mut lengths) = headers.entry(header::CONTENT_LENGTH) {
         // hyper has looked at them only where they say how much comes: not with HEAD and 304.
-        if !are_one_length(&lengths) {
+        if one_number(lengths.iter()).is_none() {
             return Err(BadResponse("its content-length is not one number"));
         }
         if lengths.iter().count() > 1 {
@@ -257,9 +257,9 @@ fn are_trimmed(headers: &HeaderMap) -> bool {
         .all(|value| !space(value.first()) && !space(value.last()))
 }
 
-/// Whether all of these, lists of them among them, are the same number.
-fn are_one_length(lengths: &OccupiedEntry<'_, HeaderValue>) -> bool {
-    let mut numbers = lengths.iter().flat_map(|value| {
+/// The number that all of these are, lists of them among them.
+fn one_number<'a>(lengths: impl Iterator<Item = &'a HeaderValue>) -> Option<u64> {
+    let mut numbers = lengths.flat_map(|value| {
         let text = value.to_str().unwrap_or_default();
         text.split(',').map(|one| {
             let one = one.trim();
@@ -267,8 +267,8 @@ fn are_one_length(lengths: &OccupiedEntry<'_, HeaderValue>) -> bool {
             one.parse::<u64>().ok().filter(|_| digits)
         })
     });
-    let first = numbers.next().flatten();
-    first.is_some() && numbers.all(|other| other == first)
+    let first = numbers.next()?;
+    first.filter(|_| numbers.all(|other| other == first))
 }
 
 /// A length as one number without leading zeros, which some take for octal; an upstream's list of equal ones is one
@@ -281,12 +281,8 @@ fn canonical_length(headers: &mut HeaderMap) {
     if !(matches!(bytes, [b'0', _, ..]) || bytes.contains(&b',')) {
         return;
     }
-    let text = length.to_str().unwrap_or_default();
-    let mut numbers = text.split(',').map(|one| one.trim().parse::<u64>().ok());
-    if let Some(Some(first)) = numbers.next()
-        && numbers.all(|other| other == Some(first))
-    {
-        *length = HeaderValue::from(first);
+    if let Some(number) = one_number(std::iter::once(&*length)) {
+        *length = HeaderValue::from(number);
     }
 }
 

@@ -4,7 +4,14 @@
 use http_body_util::{BodyExt, Channel};
 use serde_json::json;
 
+use crate::support::spans::Span;
 use crate::support::{app, client, collector, h2, raw, sidecar};
+
+fn all_say(spans: &[Span], error: &str) {
+    for span in spans {
+        assert_eq!(span.attr("error.type"), error, "{span:?}");
+    }
+}
 
 #[tokio::test]
 async fn an_app_that_goes_no_further_is_told_from_one_that_hangs_up() {
@@ -32,9 +39,7 @@ async fn an_app_that_goes_no_further_is_told_from_one_that_hangs_up() {
             .await;
         peer.closed().await;
         let spans = collector.spans(2).await;
-        for span in &spans {
-            assert_eq!(span.attr("error.type"), error, "{span:?}");
-        }
+        all_say(&spans, error);
         assert_eq!(spans.len(), 2);
         collector.spans.clear();
     }
@@ -60,24 +65,13 @@ async fn a_client_that_takes_nothing_more_is_told_from_one_that_leaves() {
         if !stays {
             peer.reset();
             let spans = collector.spans(2).await;
-            assert!(
-                spans
-                    .iter()
-                    .all(|span| span.attr("error.type") == "cancelled"),
-                "{spans:?}"
-            );
+            all_say(&spans, "cancelled");
             collector.spans.clear();
             continue;
         }
         // Read no more.
         let spans = collector.spans(2).await;
-        for span in &spans {
-            assert_eq!(
-                span.attr("error.type"),
-                "connection_write_timeout",
-                "{span:?}"
-            );
-        }
+        all_say(&spans, "connection_write_timeout");
         collector.spans.clear();
         drop(peer);
     }
@@ -85,13 +79,7 @@ async fn a_client_that_takes_nothing_more_is_told_from_one_that_leaves() {
     frames.headers(1, h2::WHOLE, &h2::get("/large")).await;
     frames.expect(h2::RST_STREAM, "a reset").await;
     let spans = collector.spans(2).await;
-    for span in &spans {
-        assert_eq!(
-            span.attr("error.type"),
-            "connection_write_timeout",
-            "{span:?}"
-        );
-    }
+    all_say(&spans, "connection_write_timeout");
 }
 
 #[tokio::test]

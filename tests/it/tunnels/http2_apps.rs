@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{extended, settled};
+use crate::support::message::Head;
 use crate::support::sidecar::Sidecar;
 use crate::support::spans::Span;
 use crate::support::{collector, eventually, h2, h2_server, python, raw, sidecar, within};
@@ -294,6 +295,17 @@ async fn a_refusal_is_the_apps_own() {
     assert_eq!(client.get("/").await.status, 200);
 }
 
+/// A WebSocket by HTTP/1.1, as far as to its first word.
+async fn greets(mut peer: raw::Peer, head: &Head) {
+    let accept = derive_accept_key(head.one("sec-websocket-key").unwrap().as_bytes());
+    peer.write(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\nhello"
+    ))
+    .await;
+    peer.closed().await;
+}
+
 /// Its settings do not say that it takes extended CONNECT, and it speaks HTTP/1.1 as well.
 #[tokio::test]
 async fn an_app_that_does_not_take_them_so_gets_them_by_http_1() {
@@ -306,13 +318,7 @@ async fn an_app_that_does_not_take_them_so_gets_them_by_http_1() {
             frames.peer.closed().await;
             return;
         }
-        let accept = derive_accept_key(head.one("sec-websocket-key").unwrap().as_bytes());
-        peer.write(format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\nhello"
-        ))
-        .await;
-        peer.closed().await;
+        greets(peer, &head).await;
     })
     .await;
     let hopspan = sidecar::to(app.address)
@@ -336,13 +342,7 @@ async fn http1_only(said: &'static str, stays: bool) -> raw::Server {
             }
             return;
         }
-        let accept = derive_accept_key(head.one("sec-websocket-key").unwrap().as_bytes());
-        peer.write(format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\nhello"
-        ))
-        .await;
-        peer.closed().await;
+        greets(peer, &head).await;
     })
     .await
 }

@@ -37,6 +37,7 @@ mod resolve;
 mod sniff;
 pub(crate) mod socket;
 mod timed;
+mod windows;
 
 /// Fields of a head for which hyper needs no allocation: its own default.
 const HYPER_MAX_HEADERS: usize = 100;

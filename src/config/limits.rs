@@ -140,6 +140,9 @@ pub struct Limits {
     /// Requests of a connection that hopspan refused for what they are, or that the client reset before they were answered.
     #[serde(with = "count::optional")]
     pub http2_glitches: Option<usize>,
+    /// Requests at once of a connection whose client has opened no window for their answers (RFC 9113 section 6.9).
+    #[serde(with = "count::optional")]
+    pub http2_unopened: Option<usize>,
     /// Connections in use at once to one upstream, streams of HTTP/2 counted as such; none by default.
     #[serde(with = "count::optional")]
     pub connections_per_upstream: Option<usize>,
@@ -183,6 +186,7 @@ impl Default for Limits {
             http2_resets: 20,
             http2_local_resets: 200,
             http2_glitches: Some(100),
+            http2_unopened: Some(4),
             connections_per_upstream: None,
             queue_per_upstream: 1024,
             idle_per_upstream: 256,

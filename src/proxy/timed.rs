@@ -25,6 +25,7 @@ use super::growing;
 use super::held::Held;
 use super::linger::Linger;
 use super::refusal;
+use super::windows::Windows;
 pub(crate) use clock::{Clock, HeadTimer};
 
 /// A socket that counts what it reads and does not wait for ever to write. `G` is dropped after the socket closed.
@@ -65,10 +66,10 @@ impl<S, G> Timed<S, G> {
         }
     }
 
-    /// HTTP/2 is spoken, with heads of so many bytes at most.
-    pub(crate) fn framed(mut self, head: usize) -> Self {
+    /// HTTP/2 is spoken, with heads of so many bytes at most. `windows`: those that the client opens.
+    pub(crate) fn framed(mut self, head: usize, windows: &Arc<Windows>) -> Self {
         let base = self.clock.growing.is_told();
-        self.frames = Some(Box::new(Frames::new(head, base)));
+        self.frames = Some(Box::new(Frames::new(head, base, windows.clone())));
         self
     }
 

@@ -2,10 +2,10 @@
 //!
 //! What h2 bounds itself, it is told how narrowly: streams, the size of a head, windows, resets (CVE-2023-44487,
 //! CVE-2025-8671). What it does not: the number of fields, heads over all connections, connections without a stream,
-//! clients that give no window. Server push is not spoken; WebSockets are (RFC 8441). `100 (Continue)` is not sent: a client on HTTP/2 need not
+//! clients that open no window. Server push is not spoken; WebSockets are (RFC 8441). `100 (Continue)` is not sent: a client on HTTP/2 need not
 //! wait for it.
 
-use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
+use tokio_util::either::Either;
 
 use super::glitches::{Glitch, Glitches};
 use super::heads::{self, Entered, HeadBudget};
@@ -24,6 +25,7 @@ use super::{Caught, Client, Handler, ServeLimits, Wire, own_answer};
 use crate::proxy::body::{ResponseBody, io_kind};
 use crate::proxy::held::Held;
 use crate::proxy::sniff::Spoken;
+use crate::proxy::windows::Windows;
 
 /// A client that is silent is asked whether it is there, and has so long to answer.
 const PING_AFTER: Duration = Duration::from_secs(30);
@@ -40,7 +42,8 @@ where
     if !has_room(Spoken::Http2, &mut io, &client).await {
         return;
     }
-    let io = io.framed(client.limits.http2_head_bytes);
+    let windows = Arc::new(Windows::new());
+    let io = io.framed(client.limits.http2_head_bytes, &windows);
     let Client {
         connection,
         options,
@@ -59,7 +62,14 @@ where
         let (metrics, heads) = (options.metrics.clone(), options.heads.clone());
         let (limits, options) = (limits.clone(), options.clone());
         let held = Held::responses(&metrics);
+        let streams = streams.clone();
         service_fn(move |request: Request<Incoming>| {
+            if let Some(most) = limits.http2_unopened.and_then(|few| windows.most(few))
+                && streams.in_hand() >= most
+            {
+                options.count("unopened");
+                return Either::Left(ready(Err(h2::Error::from(h2::Reason::REFUSED_STREAM))));
+            }
             let (handler, connection) = (handler.clone(), connection.clone());
             let handling = admitted(request, &heads, &limits).map(|(request, entered)| {
                 let handling = async move { handler.handle(request, connection).await };
@@ -70,15 +80,18 @@ where
                 options.count(refused.reason);
             }
             let unanswered = glitches.unanswered();
-            async move {
+            Either::Right(async move {
                 let (response, entered) = match handling {
-                    Ok((handling, entered)) => (handling.await?, Some(entered)),
+                    Ok((handling, entered)) => {
+                        let Ok(response) = handling.await;
+                        (response, Some(entered))
+                    }
                     Err(refused) => (refused.answer(), None),
                 };
                 unanswered.answered(response.extensions().get::<Glitch>().is_some());
                 let pieces = response.extensions().get().cloned();
-                Ok::<_, Infallible>(response.map(|body| Paced::new(body, entered, held, pieces)))
-            }
+                Ok(response.map(|body| Paced::new(body, entered, held, pieces)))
+            })
         })
     };
     let mut builder = builder(&limits, streams.clone());

@@ -114,6 +114,8 @@ pub struct ServeLimits {
     /// Requests of a connection that were refused for what they are, or reset before they were answered; then the client is
     /// told to go.
     pub http2_glitches: Option<usize>,
+    /// Requests at once of a client that has opened no window for their answers; above: refused.
+    pub http2_unopened: Option<usize>,
 }
 
 impl ServeLimits {
@@ -138,6 +140,7 @@ impl ServeLimits {
             http2_resets: limits.http2_resets,
             http2_local_resets: limits.http2_local_resets,
             http2_glitches: limits.http2_glitches,
+            http2_unopened: limits.http2_unopened,
         }
     }
 }

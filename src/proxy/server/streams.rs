@@ -21,6 +21,9 @@ use crate::proxy::held::{Held, Pieces};
 use crate::proxy::timed::Clock;
 use crate::telemetry::metrics::{Metrics, Reason};
 
+/// Less than this is copied rather than its buffer kept, of some 8 KiB.
+const SMALL: usize = 2 * 1024;
+
 tokio::task_local! {
     /// Of the stream whose task this is.
     static PROGRESS: Arc<Progress>;
@@ -34,13 +37,15 @@ pub(super) struct Progress {
     frames: AtomicU64,
 }
 
-/// The streams of one connection; hyper spawns them here.
+/// The streams of one connection; hyper spawns them here. Each keeps it twice, so it is one pointer.
 #[derive(Clone)]
-pub(super) struct Streams {
+pub(super) struct Streams(Arc<Shared>);
+
+struct Shared {
     tasks: TaskTracker,
     started: Instant,
     /// When the last one ended, in milliseconds since `started`.
-    ended: Arc<AtomicU64>,
+    ended: AtomicU64,
     limit: Option<Duration>,
     clock: Arc<Clock>,
     metrics: Arc<Metrics>,
@@ -53,31 +58,39 @@ impl Streams {
         clock: &Arc<Clock>,
         metrics: &Arc<Metrics>,
     ) -> Streams {
-        Streams {
+        Streams(Arc::new(Shared {
             tasks: TaskTracker::new(),
             started: Instant::now(),
-            ended: Arc::default(),
+            ended: AtomicU64::default(),
             limit,
             clock: clock.clone(),
             metrics: metrics.clone(),
-        }
+        }))
+    }
+
+    /// How many there are.
+    pub(super) fn in_hand(&self) -> usize {
+        self.0.tasks.len()
     }
 
     /// Since when there is no stream; `None` while there is one.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        let ended = Duration::from_millis(self.ended.load(Ordering::Relaxed));
-        self.tasks.is_empty().then(|| self.started + ended)
+        let shared = &*self.0;
+        let ended = Duration::from_millis(shared.ended.load(Ordering::Relaxed));
+        shared.tasks.is_empty().then(|| shared.started + ended)
     }
 
     /// Waits until all have ended.
     pub(super) async fn wait(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
     }
+}
 
+impl Shared {
     /// Runs a stream to its end, or until its client has taken nothing for too long: then it is dropped, which resets
     /// it.
-    async fn run<F: Future<Output = ()>>(self, stream: F) {
+    async fn run<F: Future<Output = ()>>(self: Arc<Shared>, stream: F) {
         self.clock.request_begins(true);
         let progress = Arc::<Progress>::default();
         let mut stream = std::pin::pin!(PROGRESS.scope(progress.clone(), stream));
@@ -110,7 +123,7 @@ impl Streams {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        self.tasks.spawn(self.clone().run(stream));
+        self.0.tasks.spawn(self.0.clone().run(stream));
     }
 }
 
@@ -172,6 +185,17 @@ impl Paced {
     }
 }
 
+impl Paced {
+    /// `data`, which may wait for a window. What is small is a part of the buffer that it was read into: it would keep all
+    /// of that.
+    fn hold(&self, data: Bytes) -> Bytes {
+        match data.len() {
+            ..SMALL => Bytes::copy_from_slice(&data),
+            _ => self.held.hold(data, self.pieces.as_ref()),
+        }
+    }
+}
+
 impl Body for Paced {
     type Data = Bytes;
     type Error = BodyError;
@@ -193,7 +217,12 @@ impl Body for Paced {
                 .frames
                 .fetch_add(u64::from(owed), Ordering::Relaxed);
         }
-        polled.map_ok(|frame| frame.map_data(|data| self.held.hold(data, self.pieces.as_ref())))
+        let polled = polled.map_ok(|frame| frame.map_data(|data| self.hold(data)));
+        if self.inner.is_end_stream() {
+            // The last of it may wait for long, and nothing more comes.
+            self.inner = ResponseBody::Empty;
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -208,6 +237,20 @@ impl Body for Paced {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_small_piece_does_not_keep_the_buffer_that_it_was_read_into() {
+        let buffer = Bytes::from(vec![b'x'; 8 * 1024]);
+        for (size, kept) in [(2, false), (SMALL - 1, false), (SMALL, true)] {
+            let body = ResponseBody::from(buffer.slice(..size));
+            let held = Held::responses(&Metrics::new());
+            let mut paced = Paced::new(body, None, held, None);
+            let piece = std::future::poll_fn(|cx| Pin::new(&mut paced).poll_frame(cx)).await;
+            let data = piece.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(data, buffer.slice(..size));
+            assert_eq!(buffer.is_unique(), !kept, "{size}");
+        }
+    }
 
     #[tokio::test]
     async fn with_little_memory_the_client_is_waited_for_while_a_piece_is_held() {

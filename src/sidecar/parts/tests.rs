@@ -58,6 +58,7 @@ limits:
   http2_resets: 14
   http2_local_resets: 15
   http2_glitches: 16
+  http2_unopened: 17
 ";
     let (_, snapshot) = crate::routing::load(&Source::new("test", text), &|_| {}, 1).unwrap();
     let millis = Duration::from_millis;
@@ -80,6 +81,7 @@ limits:
         http2_resets: 14,
         http2_local_resets: 15,
         http2_glitches: Some(16),
+        http2_unopened: Some(17),
     };
     assert_eq!(serve_limits(&snapshot), expected);
 }

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::{app, h2, h2_server, raw, sidecar, within};
+use crate::support::{app, binary, client, cost, h2, h2_server, raw, sidecar, within};
 
 #[tokio::test]
 async fn cve_2023_44487_and_rustsec_2023_0034_rapid_reset_ends_the_connection() {
@@ -277,6 +277,66 @@ async fn cve_2026_49975_fields_that_hpack_makes_large_are_no_request() {
     assert_eq!(app.received.len(), 0);
     let client = h2::connect(hopspan.inbound).await;
     assert_eq!(client.get("/").await.status, 200);
+}
+
+/// 64 connections with 100 streams each, whose heads are an entry of the table told again and again, crumbs of cookies, and a
+/// second host for every tenth; none opens a window, so no answer can be sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cve_2026_49975_bombs_stay_small_and_others_are_answered_beside_them() {
+    let app = app::service("ok").await;
+    let config = sidecar::to(app.address)
+        .set("timeouts.body_idle", json!("3s"))
+        .set("correlation.thread", json!(false))
+        .set("correlation.serial", json!(false));
+    let hopspan = binary::wrapping(&config, &[]).await;
+    let pid = hopspan.process.pid();
+    // The first requests take memory that stays.
+    for _ in 0..20 {
+        client::get(hopspan.inbound, "/").send().await;
+    }
+    let before = cost::memory(pid, "VmHWM");
+    let mut bomb = Vec::new();
+    for number in 0..100_u32 {
+        let mut fields = h2::get("/");
+        if number % 10 == 9 {
+            fields.extend([("host", "shop")].repeat(20));
+        }
+        fields.extend([("cookie", "a=b")].repeat(20));
+        let mut block = h2::hpack(&fields);
+        if number == 0 {
+            // As above, with 3,900 bytes: four of them are nearly all that a head may be.
+            block.extend([0x40, 1, b'x', 0x7f, 0xbd, 0x1d]);
+            block.extend([b'y'; 3_900]);
+        }
+        block.extend([0xbe; 3]);
+        bomb.extend(h2::frame(h2::HEADERS, h2::WHOLE, number * 2 + 1, &block));
+    }
+    let mut clients = Vec::new();
+    for _ in 0..64 {
+        let mut frames = h2::frames_with(hopspan.inbound, &[(4, 0)]).await;
+        frames.peer.try_write(&bomb).await;
+        frames.expect(h2::RST_STREAM, "a refusal").await;
+        clients.push(frames);
+    }
+    for _ in 0..20 {
+        let answer = client::get(hopspan.inbound, "/").send().await;
+        assert_eq!(answer.status, 200);
+    }
+    let other = h2::connect(hopspan.inbound).await;
+    assert_eq!(other.get("/").await.status, 200);
+    // Their clients are still there, and open nothing.
+    sidecar::until(hopspan.status, "hopspan_http2_streams", 0.0).await;
+    sidecar::until(hopspan.status, "hopspan_http2_head_bytes", 0.0).await;
+    let metrics = client::get(hopspan.status, "/metrics").send().await.text();
+    for reason in ["unopened", "stalled_stream"] {
+        let counted = format!("hopspan_client_protocol_errors_total{{reason=\"{reason}\"}}");
+        assert!(sidecar::sum(&metrics, &counted) > 0.0, "{reason}");
+    }
+    let peak = cost::memory(pid, "VmHWM") - before;
+    // The budget of their heads and 8 MiB.
+    assert!(peak <= 24 * 1024, "{peak} KiB");
+    drop(clients);
+    assert_eq!(client::get(hopspan.inbound, "/").send().await.status, 200);
 }
 
 /// What an HTTP/1.1 client sends as content stays that: to an app that speaks HTTP/2 it is no frame and no request.

@@ -44,7 +44,7 @@ pub fn plan(
     let trusted = snapshot.inbound.trusts(peer, connection.identity());
     let (parent, stranger) = parent(exchange, request.headers(), trusted);
     let mut leaves = if route.trace {
-        start_spans(exchange, route, &parent, stranger, request)
+        start_span(exchange, route, &parent, stranger, request)
     } else {
         passed_through(&parent)
     };
@@ -72,6 +72,7 @@ pub fn plan(
             why: "CONNECT is for the outbound listener".into(),
         });
     }
+    start_app_span(exchange, route, &mut leaves, request);
     // The app is told of the host that counts: HTTP/2 and absolute-form have it in the target.
     forwarding::to_origin_form(request);
     let known = snapshot.inbound.is_trusted_proxy(peer);
@@ -120,7 +121,7 @@ fn passed_through(parent: &Parent) -> Context {
     parent.context().cloned().unwrap_or_else(Context::new_root)
 }
 
-fn start_spans(
+fn start_span(
     exchange: &mut Exchange,
     route: &Arc<InboundRoute>,
     parent: &Parent,
@@ -136,7 +137,7 @@ fn start_spans(
     let (started, sink) = (exchange.started, exchange.hop.sink.clone());
     let limits = exchange.span_limits();
     let mut server =
-        Span::start(Kind::Server, name, parent, context, started, sink.clone()).limited(limits);
+        Span::start(Kind::Server, name, parent, context, started, sink).limited(limits);
     if let Some(stranger) = stranger {
         server.link(stranger);
     }
@@ -144,27 +145,45 @@ fn start_spans(
         describe(&mut server, exchange, route, request);
     }
     let below = server.context().clone();
-    let app_span = exchange.snapshot.inbound.app_span.then(|| {
-        let parent = Parent::Local(below.clone());
-        let context = span::child_context(&parent, below.clone(), below.flags.is_sampled());
-        let name = Name {
-            method: method.unwrap_or("HTTP"),
-            target: None,
-        };
-        let mut client =
-            Span::start(Kind::Client, name, &parent, context, started, sink).limited(limits);
-        if client.is_recording() {
-            super::describe_method(&mut client, request.method());
-            describe_app(&mut client, exchange, route, request);
-        }
-        client
-    });
-    let leaves = app_span
-        .as_ref()
-        .map_or(below, |span| span.context().clone());
     exchange.span = Some(server);
-    exchange.app_span = app_span;
-    leaves
+    below
+}
+
+/// The span of the call to the app, where there is to be one; what `leaves` with the request is its context then. Not of a
+/// request that is refused here: the app has no part in that.
+fn start_app_span(
+    exchange: &mut Exchange,
+    route: &Arc<InboundRoute>,
+    leaves: &mut Context,
+    request: &Request<Incoming>,
+) {
+    let Some(server) = exchange.span.as_ref() else {
+        return;
+    };
+    if !exchange.snapshot.inbound.app_span {
+        return;
+    }
+    let below = server.context().clone();
+    let parent = Parent::Local(below.clone());
+    let sampled = below.flags.is_sampled();
+    let context = span::child_context(&parent, below, sampled);
+    let name = Name {
+        method: semconv::known_method(request.method()).unwrap_or("HTTP"),
+        target: None,
+    };
+    let (started, sink) = (exchange.started, exchange.hop.sink.clone());
+    let mut client = Span::start(Kind::Client, name, &parent, context, started, sink)
+        .limited(exchange.span_limits());
+    if client.is_recording() {
+        super::describe_method(&mut client, request.method());
+        describe_app(&mut client, exchange, route, request);
+    }
+    let baggage = leaves.baggage.take();
+    *leaves = Context {
+        baggage,
+        ..client.context().clone()
+    };
+    exchange.app_span = Some(client);
 }
 
 /// The SERVER span's attributes, as the HTTP conventions name them.

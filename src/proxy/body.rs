@@ -69,6 +69,13 @@ impl Content {
         }
     }
 
+    /// Its receiver is cut off, having taken nothing more of it for too long.
+    pub(super) fn is_untaken(&mut self) {
+        if let Content::Streaming(body) = self {
+            body.is_untaken();
+        }
+    }
+
     /// How it is sent to an upstream.
     pub(super) fn is_sent(&mut self, how: Sending) {
         if let Content::Streaming(body) = self {
@@ -168,6 +175,9 @@ pub enum BodyError {
     /// No byte came for this long.
     #[error("no progress for {0:?}")]
     Idle(Duration),
+    /// A field of its trailers begins or ends with whitespace.
+    #[error("a trailer field begins or ends with whitespace")]
+    Untrimmed,
 }
 
 impl From<Infallible> for BodyError {
@@ -192,8 +202,10 @@ pub enum BodyFault {
 impl BodyError {
     /// Which kind it is.
     pub fn fault(&self) -> BodyFault {
-        let BodyError::Http(error) = self else {
-            return BodyFault::Idle;
+        let error = match self {
+            BodyError::Http(error) => error,
+            BodyError::Idle(_) => return BodyFault::Idle,
+            BodyError::Untrimmed => return BodyFault::Malformed,
         };
         match io_kind(error) {
             Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => BodyFault::Reset,

@@ -249,7 +249,7 @@ pub fn to_origin_form<B>(request: &mut Request<B>) {
 
 /// Whether no value begins or ends with whitespace. In HTTP/1 it does not count; in HTTP/2 such a message is malformed
 /// (RFC 9113 section 8.2.1).
-fn are_trimmed(headers: &HeaderMap) -> bool {
+pub(super) fn are_trimmed(headers: &HeaderMap) -> bool {
     let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     headers
         .values()

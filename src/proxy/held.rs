@@ -244,6 +244,14 @@ impl Body for Gated {
     }
 }
 
+impl Drop for Gated {
+    fn drop(&mut self) {
+        if self.clock.is_untaken() {
+            self.inner.is_untaken();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

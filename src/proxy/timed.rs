@@ -97,6 +97,7 @@ impl<S, G> Timed<S, G> {
             .stalled
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         ready!(stalled.as_mut().poll(cx));
+        self.clock.untaken.store(true, Ordering::Relaxed);
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the peer takes no bytes",

@@ -18,6 +18,10 @@ pub(super) enum Fault {
     Stalled,
     /// Whoever asked is there, and takes no more of the answer.
     Untaken,
+    /// The peer answered with this.
+    Garbled(&'static str),
+    /// Whoever asked did not send the whole of its request.
+    Unsent,
     /// It was answered (the type is a status), or nothing is known.
     Other,
 }
@@ -29,9 +33,11 @@ pub(super) fn of(span: &Span) -> Fault {
             Fault::NoConnection("refused")
         }
         "connection_timeout" | "ConnectTimeout" | "ETIMEDOUT" => Fault::NoConnection("timed out"),
-        "dns_error" | "dns_timeout" | "ENOTFOUND" | "EAI_AGAIN" | "gaierror" => {
+        "dns_error" | "ENOTFOUND" | "EAI_AGAIN" | "gaierror" => {
             Fault::NoConnection("name not found")
         }
+        "dns_timeout" => Fault::NoConnection("name not resolved in time"),
+        "connection_limit_reached" => Fault::NoConnection("all its connections are in use"),
         "destination_unavailable"
         | "destination_ip_unroutable"
         | "EHOSTUNREACH"
@@ -48,10 +54,14 @@ pub(super) fn of(span: &Span) -> Fault {
         "connection_write_timeout" => Fault::Untaken,
         "connection_terminated"
         | "http_response_incomplete"
-        | "http_protocol_error"
         | "ECONNRESET"
         | "ConnectionResetError"
         | "EPIPE" => Fault::Closed,
+        "http_protocol_error" | "http_response_transfer_coding" => {
+            Fault::Garbled("what is not valid HTTP")
+        }
+        "http_response_header_section_size" => Fault::Garbled("a head that is too large"),
+        "http_request_error" => Fault::Unsent,
         _ => Fault::Other,
     }
 }
@@ -59,6 +69,14 @@ pub(super) fn of(span: &Span) -> Fault {
 /// Whether the caller left, which is a consequence for all that happens below.
 pub(super) fn cancelled(span: &Span) -> bool {
     span.text(ERROR_TYPE) == Some("cancelled")
+}
+
+/// What `span` says of its failure, behind a colon.
+pub(super) fn told(span: &Span) -> String {
+    match &span.status {
+        Status::Error(message) if !message.is_empty() => format!(": {}", shortened(message, 80)),
+        _ => String::new(),
+    }
 }
 
 /// What is known of why `span` failed, in a few words.

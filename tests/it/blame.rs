@@ -1,6 +1,8 @@
 //! Who is to blame for an exchange that failed, as spans and hopspan's own answers tell it: not who was still there, and no
 //! place that nobody called.
 
+mod requests;
+
 use http_body_util::{BodyExt, Channel};
 use serde_json::json;
 
@@ -17,10 +19,18 @@ fn all_say(spans: &[Span], error: &str) {
 async fn an_app_that_goes_no_further_is_told_from_one_that_hangs_up() {
     let app = raw::server(|mut peer| async move {
         let head = peer.head().await;
-        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
-            .await;
-        if head.target() == "/stalls" {
-            peer.hang().await;
+        if head.target() != "/garbles" {
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+                .await;
+        }
+        match head.target() {
+            "/stalls" => peer.hang().await,
+            "/garbles" => {
+                peer.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+                    .await;
+                peer.hang().await;
+            }
+            _ => {}
         }
     })
     .await;
@@ -33,6 +43,7 @@ async fn an_app_that_goes_no_further_is_told_from_one_that_hangs_up() {
     for (path, error) in [
         ("/stalls", "connection_read_timeout"),
         ("/hangs-up", "http_response_incomplete"),
+        ("/garbles", "http_response_transfer_coding"),
     ] {
         let mut peer = raw::connect(hopspan.inbound).await;
         peer.write(format!("GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n"))
@@ -47,39 +58,58 @@ async fn an_app_that_goes_no_further_is_told_from_one_that_hangs_up() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_more_is_told_from_one_that_leaves() {
-    let app = app::http()
+    // Answers that end with the connection, and in chunks.
+    let plain = raw::server(|mut peer| async move {
+        peer.head().await;
+        peer.write("HTTP/1.1 200 OK\r\n\r\n").await;
+        while peer.try_write([b'x'; 65536]).await {}
+    })
+    .await;
+    let chunked = app::http()
         .streaming("/large", |_| async { app::endless() })
         .run()
         .await;
-    let collector = collector::grpc();
-    let hopspan = sidecar::to(app.address)
-        .collector(&collector)
-        .set("timeouts.body_idle", json!("400ms"))
-        .run()
-        .await;
-    for stays in [true, false] {
-        let mut peer = raw::connect(hopspan.inbound).await;
-        peer.write("GET /large HTTP/1.1\r\nHost: shop\r\n\r\n")
+    for app in [plain.address, chunked.address] {
+        let collector = collector::grpc();
+        let hopspan = sidecar::to(app)
+            .collector(&collector)
+            .set("timeouts.body_idle", json!("400ms"))
+            .run()
             .await;
-        peer.head().await;
-        if !stays {
-            peer.reset();
+        for (reads, stays) in [(true, true), (false, true), (true, false)] {
+            let mut peer = raw::connect(hopspan.inbound).await;
+            peer.write("GET /large HTTP/1.1\r\nHost: shop\r\n\r\n")
+                .await;
+            if reads {
+                peer.head().await;
+            }
+            let kept = match stays {
+                true => Some(peer),
+                false => {
+                    peer.reset();
+                    None
+                }
+            };
             let spans = collector.spans(2).await;
-            all_say(&spans, "cancelled");
+            match stays {
+                true => all_say(&spans, "connection_write_timeout"),
+                false => all_say(&spans, "cancelled"),
+            }
             collector.spans.clear();
-            continue;
+            drop(kept);
         }
-        // Read no more.
-        let spans = collector.spans(2).await;
-        all_say(&spans, "connection_write_timeout");
-        collector.spans.clear();
-        drop(peer);
+        // Of HTTP/2 a stream without a window, and a connection that is read no more.
+        for (window, all) in [(10, 0), (0x7fff_ffff, 0x7000_0000_u32)] {
+            let mut frames = h2::frames_with(hopspan.inbound, &[(4, window)]).await;
+            if all > 0 {
+                frames.send(8, 0, 0, &all.to_be_bytes()).await;
+            }
+            frames.headers(1, h2::WHOLE, &h2::get("/large")).await;
+            let spans = collector.spans(2).await;
+            all_say(&spans, "connection_write_timeout");
+            collector.spans.clear();
+        }
     }
-    let mut frames = h2::frames_with(hopspan.inbound, &[(4, 10)]).await;
-    frames.headers(1, h2::WHOLE, &h2::get("/large")).await;
-    frames.expect(h2::RST_STREAM, "a reset").await;
-    let spans = collector.spans(2).await;
-    all_say(&spans, "connection_write_timeout");
 }
 
 #[tokio::test]

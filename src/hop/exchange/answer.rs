@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::{CLOSE, Exchange};
+use crate::hop::Direction;
 use crate::hop::error::{ExchangeError, Fault};
 use crate::hop::grpc;
 use crate::proxy::body::ResponseBody;
@@ -32,19 +33,21 @@ impl Exchange {
             true => StatusCode::OK,
             false => told.status,
         };
+        // It is not the app's: its span has none.
+        let app_span = self.app_span.take();
         self.set_status(status);
+        self.app_span = app_span;
         if self.answers_grpc {
             self.set_grpc(grpc::Status::of(told.status));
         }
         self.labels.error_type = told.name;
-        for span in [self.app_span.as_mut(), self.span.as_mut()]
-            .into_iter()
-            .flatten()
-        {
-            // A client's mistake does not fail the server's span (5xx rule of the conventions).
-            if told.fault != Fault::Client || told.status.is_server_error() {
-                span.fail(told.name, Some(Cow::Owned(error.to_string())));
-            }
+        // A client's mistake does not fail the server's span (5xx rule of the conventions).
+        let excused = self.direction == Direction::Inbound
+            && told.fault == Fault::Client
+            && !told.status.is_server_error();
+        let outer = self.span.as_mut().filter(|_| !excused);
+        for span in [self.app_span.as_mut(), outer].into_iter().flatten() {
+            span.fail(told.name, Some(Cow::Owned(error.to_string())));
         }
         let text = match trace_id {
             Some(trace_id) => format!("hopspan: {error}\ntrace {trace_id}\n"),

@@ -83,15 +83,17 @@ impl Watch for Exchange {
         self.finish(match how {
             BodyEnd::Complete => End::Complete,
             // It was cut off (`timeouts.body_idle`), it did not leave.
-            BodyEnd::Cancelled(untaken) if untaken >= self.snapshot.timeouts.body_idle => {
-                let what = format!("the client took nothing more for {untaken:.1?}");
+            BodyEnd::Untaken => {
+                let limit = self.snapshot.timeouts.body_idle;
+                let what = format!("the client took nothing more for {limit:?}");
                 End::Failed("connection_write_timeout", Some(Cow::Owned(what)))
             }
-            BodyEnd::Cancelled(_) => End::Cancelled,
+            BodyEnd::Cancelled => End::Cancelled,
             BodyEnd::Failed(error) => {
                 let error_type = match error.fault() {
                     // It is still there: hopspan closed the connection.
                     BodyFault::Idle => "connection_read_timeout",
+                    BodyFault::Malformed => "http_response_transfer_coding",
                     _ => "http_response_incomplete",
                 };
                 End::Failed(error_type, Some(Cow::Owned(error.to_string())))

@@ -26,7 +26,8 @@ impl Watch for Ends {
         let how = match how {
             BodyEnd::Complete => "complete",
             BodyEnd::Failed(_) => "failed",
-            BodyEnd::Cancelled(_) => "cancelled",
+            BodyEnd::Cancelled => "cancelled",
+            BodyEnd::Untaken => "untaken",
         };
         self.0.lock().unwrap().push(how.to_owned());
     }
@@ -123,6 +124,20 @@ async fn trailers_complete_a_body() {
 }
 
 #[tokio::test]
+async fn trailers_with_space_around_a_value_fail_a_body() {
+    for value in [" a", "a ", "\ta"] {
+        let ends = Ends::default();
+        let mut fields = HeaderMap::new();
+        fields.insert("x-a", value.parse().unwrap());
+        let script = Script::new(vec![Ok(Frame::trailers(fields))]);
+        let mut body = Watched::new(script, Box::new(ends.clone()));
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(error.fault(), BodyFault::Malformed, "{value:?}");
+        assert_eq!(ends.told(), ["failed"]);
+    }
+}
+
+#[tokio::test]
 async fn an_error_fails_and_the_drop_adds_nothing() {
     let ends = Ends::default();
     let error = BodyError::Idle(Duration::from_secs(1));
@@ -146,6 +161,21 @@ async fn a_dropped_body_is_cancelled() {
     body.frame().await.unwrap().unwrap();
     drop(body);
     assert_eq!(ends.told(), ["data 1", "cancelled"]);
+}
+
+#[tokio::test]
+async fn a_body_cut_off_from_who_takes_nothing_is_not_cancelled() {
+    for (left, end) in [(vec![data("x")], "untaken"), (Vec::new(), "complete")] {
+        let ends = Ends::default();
+        let script = Script {
+            exact: true,
+            ..Script::new(left)
+        };
+        let mut body = Watched::new(script, Box::new(ends.clone()));
+        body.is_untaken();
+        drop(body);
+        assert_eq!(ends.told(), [end]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

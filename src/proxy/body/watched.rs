@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::{BodyError, Upload};
+use crate::proxy::forwarding::are_trimmed;
 use crate::proxy::held::Sending;
 
 /// How a body ended.
@@ -25,8 +26,10 @@ pub enum BodyEnd<'a> {
     Complete,
     /// It broke; the receiver is told by an aborted connection.
     Failed(&'a BodyError),
-    /// Whoever read it stopped before the end, and had asked for nothing more for so long; zero where it was waited for.
-    Cancelled(Duration),
+    /// Whoever read it stopped before the end.
+    Cancelled,
+    /// Whoever read it is there and took nothing more for too long: it was cut off.
+    Untaken,
 }
 
 /// Told about a body: its data as they pass, and once how it ended.
@@ -50,8 +53,8 @@ pub struct Watched<B: Body> {
     inner: B,
     watch: Option<Box<dyn Watch>>,
     idle: Option<IdleLimit>,
-    /// When a frame was handed on, until the next one is asked for.
-    handed: Option<Instant>,
+    /// Whether it is cut off from who reads it.
+    untaken: bool,
     /// Of a request.
     pub(super) sending: Option<Sending>,
     pub(super) upload: Option<Arc<Upload>>,
@@ -94,7 +97,7 @@ impl<B: Body> Watched<B> {
             inner,
             watch,
             idle: None,
-            handed: None,
+            untaken: false,
             sending: None,
             upload: None,
         }
@@ -114,6 +117,10 @@ impl<B: Body> Watched<B> {
         if let Some(idle) = &mut self.idle {
             idle.waiting_since = None;
         }
+    }
+
+    pub(super) fn is_untaken(&mut self) {
+        self.untaken = true;
     }
 
     fn tell(&mut self, how: BodyEnd<'_>) {
@@ -147,7 +154,6 @@ where
             }
             return Poll::Pending;
         }
-        this.handed = None;
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         if let Some(upload) = &this.upload {
             match polled {
@@ -168,6 +174,12 @@ where
                 Some(Err(BodyError::Idle(idle.limit)))
             }
         };
+        let trailers = |frame: &Frame<Bytes>| frame.trailers_ref().is_some_and(|t| !are_trimmed(t));
+        let frame = match frame {
+            // HTTP/1 leaves no such whitespace; in HTTP/2 it makes a message malformed (RFC 9113 section 8.2.1).
+            Some(Ok(frame)) if trailers(&frame) => Some(Err(BodyError::Untrimmed)),
+            frame => frame,
+        };
         match &frame {
             None => this.tell(BodyEnd::Complete),
             Some(Err(error)) => this.tell(BodyEnd::Failed(error)),
@@ -182,8 +194,6 @@ where
                 // Tell now: whoever reads may not poll again when the length is exact, and never after trailers.
                 if frame.is_trailers() || this.inner.is_end_stream() {
                     this.tell(BodyEnd::Complete);
-                } else if this.watch.is_some() {
-                    this.handed = Some(Instant::now());
                 }
             }
         }
@@ -209,8 +219,10 @@ impl<B: Body> Drop for Watched<B> {
         if self.inner.is_end_stream() {
             self.tell(BodyEnd::Complete);
         } else {
-            let untaken = self.handed.map(|since| since.elapsed());
-            self.tell(BodyEnd::Cancelled(untaken.unwrap_or_default()));
+            self.tell(match self.untaken {
+                true => BodyEnd::Untaken,
+                false => BodyEnd::Cancelled,
+            });
         }
     }
 }

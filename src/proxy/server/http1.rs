@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -86,6 +86,7 @@ where
         service_fn(move |request: Request<Incoming>| {
             let (handler, connection) = (handler.clone(), connection.clone());
             let connect = request.method() == Method::CONNECT;
+            let old = request.version() == Version::HTTP_10;
             clock.request_begins(!request.body().is_end_stream());
             let handling = async move { handler.handle(request, connection).await };
             let handled = Caught::new(handling, &options.metrics);
@@ -100,6 +101,10 @@ where
                     // hyper does not know of it.
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
+                }
+                if old && response.body().size_hint().exact().is_none() {
+                    // Its end is the connection's: else hyper would tell who asked for it that the connection is kept.
+                    *response.version_mut() = Version::HTTP_10;
                 }
                 let pieces = response.extensions().get().cloned();
                 let gated = response.map(|body| Gated::new(body, clock, held, pieces));

@@ -35,6 +35,10 @@ pub(super) struct Progress {
     /// Whether there is data that waits for the client, and not for the upstream.
     owed: AtomicBool,
     frames: AtomicU64,
+    /// Whether it was cut off, since its client takes nothing.
+    reaped: AtomicBool,
+    /// Of its connection, which may be cut off for the same.
+    clock: Option<Arc<Clock>>,
 }
 
 /// The streams of one connection; hyper spawns them here. Each keeps it twice, so it is one pointer.
@@ -92,7 +96,10 @@ impl Shared {
     /// it.
     async fn run<F: Future<Output = ()>>(self: Arc<Shared>, stream: F) {
         self.clock.request_begins(true);
-        let progress = Arc::<Progress>::default();
+        let progress = Arc::new(Progress {
+            clock: Some(self.clock.clone()),
+            ..Progress::default()
+        });
         let mut stream = std::pin::pin!(PROGRESS.scope(progress.clone(), stream));
         let mut reaper = Reaper {
             limit: self.limit,
@@ -106,6 +113,7 @@ impl Shared {
             reaper.poll_stalled(&progress, cx).map(|()| true)
         });
         if reaped.await {
+            progress.reaped.store(true, Ordering::Relaxed);
             let reason = "stalled_stream";
             self.metrics
                 .protocol_errors
@@ -231,6 +239,18 @@ impl Body for Paced {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl Drop for Paced {
+    fn drop(&mut self) {
+        let Some(progress) = &self.progress else {
+            return;
+        };
+        let cut = |clock: &Arc<Clock>| clock.is_untaken();
+        if progress.reaped.load(Ordering::Relaxed) || progress.clock.as_ref().is_some_and(cut) {
+            self.inner.is_untaken();
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Clock {
     pub(super) lifted: AtomicBool,
     pub(super) body_expected: AtomicBool,
     pub(super) head_awaited: AtomicBool,
+    /// Whether the client was cut off, since it took nothing of what is written.
+    pub(super) untaken: AtomicBool,
     /// Whether something was written and not yet flushed.
     pub(super) unflushed: AtomicBool,
     /// Whether a head has been waited for so long that hyper is not needed for it.
@@ -60,6 +62,7 @@ impl Clock {
             lifted: AtomicBool::new(false),
             body_expected: AtomicBool::new(false),
             head_awaited: AtomicBool::new(false),
+            untaken: AtomicBool::new(false),
             unflushed: AtomicBool::new(false),
             rests: AtomicBool::new(false),
             head_began: AtomicU64::new(NEVER),
@@ -75,6 +78,11 @@ impl Clock {
     /// Whether a head was begun and not ended in time (as opposed to none begun).
     pub(crate) fn head_was_late(&self) -> bool {
         self.head_late.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client was cut off: it was there, and took nothing of what is written for too long.
+    pub(crate) fn is_untaken(&self) -> bool {
+        self.untaken.load(Ordering::Relaxed)
     }
 
     /// Lifts the write deadline for good: the connection is a tunnel now.

@@ -88,6 +88,11 @@ fn app_trouble(span: &Span, fault: Fault) -> Verdict {
             Case::GaveUp,
             format!("the caller of {name} took no more of the answer: given up after {took}"),
         ),
+        Fault::Garbled(what) => (
+            Case::Other,
+            format!("{name}'s app {} {what}", garbled(span)),
+        ),
+        Fault::Unsent => (Case::Other, unsent(span)),
         Fault::Closed | Fault::Other => (
             Case::Closed,
             format!(
@@ -138,6 +143,17 @@ fn call_failed(tree: &Tree, chain: &[usize], node: &Node, fault: Fault) -> Verdi
         (Fault::Untaken, _) => (
             Case::GaveUp,
             format!("{name} took no more of what {whom} answered: given up after {took}"),
+        ),
+        (Fault::Garbled(what), _) => (
+            Case::Other,
+            format!("{whom} {} {what} (to {name})", garbled(span)),
+        ),
+        (Fault::Unsent, _) => (
+            Case::Other,
+            format!(
+                "{name} did not send {whom} the whole of its request{}",
+                fault::told(span)
+            ),
         ),
         (Fault::Closed, _) => (
             Case::Closed,
@@ -232,7 +248,12 @@ pub(super) fn recovered(tree: &Tree, tops: &[usize], failures: usize) -> Verdict
         false => "span",
     };
     let plural = if failures == 1 { "" } else { "s" };
-    let mut sentence = format!("{failures} {what}{plural} failed");
+    let mut sentence = match (nodes.as_slice(), tops) {
+        ([only], [place]) if fault::of(&only.span) == Fault::Unsent && is_to_app(tree, *place) => {
+            unsent(&only.span)
+        }
+        _ => format!("{failures} {what}{plural} failed"),
+    };
     if nodes.iter().all(|node| retried(tree, node)) {
         sentence += ", recovered by retry";
     } else if let Some(root) = tree.tops.first().and_then(|top| tree.node(*top))
@@ -310,6 +331,23 @@ fn how_far(span: &Span) -> &'static str {
     match span.status_code() {
         Some(200..=399) => "in the midst of its answer to",
         _ => "before it had answered",
+    }
+}
+
+/// Whose request broke off on its way through.
+fn unsent(span: &Span) -> String {
+    format!(
+        "the caller of {} did not send the whole of its request{}",
+        service(span),
+        fault::told(span)
+    )
+}
+
+/// What somebody did whose answer is not one.
+fn garbled(span: &Span) -> &'static str {
+    match span.status_code() {
+        Some(200..=399) => "broke its answer off with",
+        _ => "answered with",
     }
 }
 

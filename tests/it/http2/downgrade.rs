@@ -222,11 +222,29 @@ async fn cve_2026_48743_what_could_be_read_in_two_ways_never_reaches_the_app() {
     assert_eq!(whole, ["POST / HTTP/1.1 b\"x\""]);
 }
 
-/// Whether a block begins with `:status` 400 or 404 by index, or a literal 4xx.
+/// Whether a block begins with `:status` 400 or 404 by index, or a literal 4xx: a `4` by Huffman's code or as it is.
 fn is_4xx(block: &[u8]) -> bool {
     // RFC 7541 appendix A: 12 is 400, 13 is 404.
     let first = block.first().copied().unwrap_or(0);
-    matches!(first, 0x8c | 0x8d) || (first & 0x0f == 8 && block.get(2).is_some())
+    let four = |byte: u8| byte >> 2 == 0b01_1010 || byte == b'4';
+    matches!(first, 0x8c | 0x8d)
+        || matches!(first, 0x08 | 0x18 | 0x48) && block.get(2).copied().is_some_and(four)
+}
+
+#[tokio::test]
+async fn trailers_have_no_space_around_their_values() {
+    let app = app::service("ok").await;
+    let hopspan = sidecar::to(app.address).run().await;
+    for (value, passes) in [("b", true), (" b", false), ("b\t", false)] {
+        let mut frames = h2::frames(hopspan.inbound).await;
+        frames.headers(1, h2::END_HEADERS, &post(&[])).await;
+        frames.send(h2::DATA, 0, 1, b"x").await;
+        frames.headers(1, h2::WHOLE, &[("x-a", value)]).await;
+        let answer = frames.expect(h2::HEADERS, "an answer").await;
+        assert_eq!(is_4xx(&answer.payload), !passes, "{value:?}: {answer:?}");
+    }
+    let whole = app.received.all().into_iter().filter(|a| a.complete);
+    assert_eq!(whole.count(), 1);
 }
 
 #[tokio::test]

@@ -331,15 +331,22 @@ async fn expect_100_is_answered_when_the_app_reads() {
 
 #[tokio::test]
 async fn an_http_1_0_client_is_served_by_an_http_1_1_app() {
-    let app =
-        scripted(&["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"])
+    // The end of the connection is the end of it, whatever was asked for.
+    for asked in ["", "Connection: keep-alive\r\n"] {
+        let app = scripted(&[
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        ])
+        .await;
+        let mut p = passing(app.address).await;
+        p.client
+            .send(&format!("GET / HTTP/1.0\r\nHost: a\r\n{asked}\r\n"))
             .await;
-    let mut p = passing(app.address).await;
-    p.client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
-    let answer = p.client.rest().await;
-    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
-    assert!(answer.ends_with("\r\n\r\nhi"), "{answer}");
-    assert!(!answer.contains("chunked"), "{answer}");
+        let answer = p.client.rest().await;
+        assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nhi"), "{answer}");
+        assert!(!answer.contains("chunked"), "{answer}");
+        assert!(!answer.contains("keep-alive"), "{answer}");
+    }
 }
 
 #[tokio::test]

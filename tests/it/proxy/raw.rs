@@ -309,7 +309,7 @@ impl Watch for Returns {
         let (complete, how) = match how {
             BodyEnd::Complete => (true, "complete".to_owned()),
             BodyEnd::Failed(error) => (false, format!("failed {:?}", error.fault())),
-            BodyEnd::Cancelled(_) => (false, "cancelled".to_owned()),
+            BodyEnd::Cancelled | BodyEnd::Untaken => (false, "cancelled".to_owned()),
         };
         self.ends.lock().unwrap().push(how);
         self.pooled.finish(complete);

@@ -162,6 +162,61 @@ order server GET /p 502 0..3009
         "pay began to answer order and went no further: given up after 3.0 s",
     ),
     (
+        "V7 the app answered with what is no HTTP",
+        "
+audq server GET /o 502 type=http_protocol_error 0..9
+  audq app GET type=http_protocol_error 1..8
+",
+        Case::Other,
+        Some("audq"),
+        1,
+        "audq's app answered with what is not valid HTTP",
+    ),
+    (
+        "V7 the app's chunks are none",
+        "
+audq server GET /o 200 type=http_response_transfer_coding 0..9
+  audq app GET 200 type=http_response_transfer_coding 1..8
+",
+        Case::Other,
+        Some("audq"),
+        1,
+        "audq's app broke its answer off with what is not valid HTTP",
+    ),
+    (
+        "V7 a service answered with too large a head",
+        "
+order server GET /p 502 0..9
+  order client GET http://pay/p 502 type=http_response_header_section_size 1..8
+",
+        Case::Other,
+        Some("order"),
+        1,
+        "pay answered with a head that is too large (to order)",
+    ),
+    (
+        "V7 the caller broke off its request",
+        "
+audq server POST /o 408 0..3009
+  audq app POST type=http_request_error 1..3008
+",
+        Case::Swallowed,
+        None,
+        1,
+        "the caller of audq did not send the whole of its request; audq answered 408",
+    ),
+    (
+        "V7 no place at the app",
+        "
+audq server POST /o 503 type=connection_limit_reached 0..9
+  audq app POST type=connection_limit_reached server.address=127.0.0.1 1..8
+",
+        Case::NeverArrived,
+        Some("audq"),
+        1,
+        "audq could not connect to its app at 127.0.0.1 (all its connections are in use)",
+    ),
+    (
         "V7 the app broke off in the midst of its answer",
         "
 audq server GET /o 200 type=http_response_incomplete 0..9

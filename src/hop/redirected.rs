@@ -48,8 +48,7 @@ pub(super) async fn relay(hop: &Arc<Hop>, mut client: Opaque, connection: &Conne
     drop(place);
     measure(&mut span, &end);
     span.end(how(&hop.metrics, &end));
-    if end.error.is_some() || end.idle.is_some() {
-        // Neither side may take what it has for all there is.
+    if end.is_cut() {
         client.reset();
         upstream.reset();
     }

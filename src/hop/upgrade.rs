@@ -17,7 +17,7 @@ use super::send::connect_error;
 use super::{Hop, Plan};
 use crate::config::duration;
 use crate::proxy::body::ResponseBody;
-use crate::proxy::pool::{Place, Pooled};
+use crate::proxy::pool::{self, Place, Pooled};
 use crate::proxy::socket::Socket;
 use crate::proxy::tunnel::{self, TunnelEnd};
 use crate::telemetry::Metrics;
@@ -41,8 +41,12 @@ pub fn switch(
     hop.tunnels.spawn(async move {
         hop_.metrics.tunnels.inc();
         let idle = exchange.snapshot.timeouts.tunnel_idle;
-        let end = tunnel::upgraded(client, upstream, idle, &hop_.cut).await;
+        let (end, sides) = tunnel::upgraded(client, upstream, idle, &hop_.cut).await;
         hop_.metrics.tunnels.dec();
+        if let Some((client, upstream)) = sides.filter(|_| end.is_cut()) {
+            exchange.connection.break_off(client);
+            pool::break_off(upstream);
+        }
         drop(place);
         told(exchange, end);
     });
@@ -95,12 +99,15 @@ impl Connected {
             let idle = exchange.snapshot.timeouts.tunnel_idle;
             let end = match self.client.await {
                 Ok(client) => {
-                    tunnel::run(TokioIo::new(client), self.upstream, idle, &hop_.cut).await
+                    let (mut client, mut upstream) = (TokioIo::new(client), self.upstream);
+                    let end = tunnel::run(&mut client, &mut upstream, idle, &hop_.cut).await;
+                    if end.is_cut() {
+                        exchange.connection.break_off(client.into_inner());
+                        upstream.reset();
+                    }
+                    end
                 }
-                Err(error) => TunnelEnd {
-                    error: Some(std::io::Error::other(error)),
-                    ..TunnelEnd::default()
-                },
+                Err(error) => TunnelEnd::broken(error),
             };
             hop_.metrics.tunnels.dec();
             drop(self.place);
@@ -129,6 +136,8 @@ pub(super) fn measure(span: &mut Span, end: &TunnelEnd) {
 /// What a span says of how a tunnel ended. One that hopspan ended for its silence is counted.
 pub(super) fn how(metrics: &Metrics, end: &TunnelEnd) -> End {
     match (&end.error, end.idle) {
+        (Some(_), _) if end.client_left() => End::Complete,
+        (Some(_), _) if end.by_client => End::Cancelled,
         (Some(error), _) => {
             End::Failed("connection_terminated", Some(Cow::Owned(error.to_string())))
         }

@@ -38,6 +38,10 @@ impl Ahead {
         }
     }
 
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     fn wrote(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let (Poll::Ready(Ok(bytes)), true) = (&outcome, self.limit < MOST) {
             let bytes = u32::try_from(*bytes).unwrap_or(u32::MAX);

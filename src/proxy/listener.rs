@@ -201,6 +201,7 @@ impl<H: Handler> Server<H> {
             from_here: std::sync::OnceLock::new(),
             named: Named::default(),
             tls: None,
+            breaks: None,
         });
         let (options, handler) = (self.options.clone(), self.handler.clone());
         let (stamp, ahead) = (self.stamp, self.ahead);

@@ -36,6 +36,7 @@ pub use super::resolve::ResolveLimits;
 pub use fault::{SendError, SendFault};
 use idle::Idle;
 pub use limits::PoolLimits;
+pub(crate) use open::break_off;
 pub use options::{OnOpen, Opened, PoolOptions};
 pub use places::Place;
 use places::Places;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
@@ -92,9 +93,20 @@ pub struct Connection {
     pub(super) from_here: OnceLock<bool>,
     /// What requests say of it.
     pub(super) named: Named,
+    /// How a tunnel on it is broken off.
+    pub(super) breaks: Option<fn(Upgraded)>,
 }
 
 impl Connection {
+    /// Breaks off a tunnel on it, so that its client does not take what came for all there is: with RST, or RST_STREAM.
+    pub(crate) fn break_off(&self, tunnel: Upgraded) {
+        match self.breaks {
+            Some(breaks) => breaks(tunnel),
+            // A stream that is dropped before its end is reset.
+            None => drop(tunnel),
+        }
+    }
+
     /// Whether the client is a program on this host (or in this network namespace): its address is one of ours.
     pub fn is_from_this_host(&self) -> bool {
         let peer = self.peer.ip().to_canonical();
@@ -193,7 +205,7 @@ fn speak<'a, G, H>(
     rewound: Rewound<Socket>,
     guard: G,
     clock: Arc<Clock>,
-    connection: Box<Connection>,
+    mut connection: Box<Connection>,
     options: &'a ServeOptions,
     handler: H,
     stop: CancellationToken,
@@ -204,6 +216,7 @@ where
 {
     let limits = options.limits.load_full();
     let held = Held::requests(&options.metrics);
+    connection.breaks = (spoken != Spoken::Http2).then_some(http1::break_off::<G>);
     let io = Timed::new(rewound, clock.clone(), limits.write_timeout, held, guard);
     let client = Client {
         connection: Arc::from(connection),

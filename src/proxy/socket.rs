@@ -81,6 +81,20 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Makes the close that follows a RST: what was sent is not all there is. A unix socket has none.
+    pub(crate) fn reset(&self) {
+        let stream = match self {
+            Socket::Tcp(stream) => stream,
+            Socket::Client(stream) => stream.stream(),
+            Socket::Stamped(stream) => stream.stream(),
+            Socket::Tls(stream) => return stream.get_ref().0.get_ref().reset(),
+            Socket::Unix(_) | Socket::Counted(..) => return,
+        };
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,

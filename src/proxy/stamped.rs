@@ -160,6 +160,10 @@ impl Stamped {
         }
     }
 
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// What is written answers requests: bytes that come before an answer are noticed. See [`Received::first`].
     pub fn answering(self) -> Stamped {
         Stamped {

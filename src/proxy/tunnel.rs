@@ -27,10 +27,43 @@ pub struct TunnelEnd {
     pub received: u64,
     /// Why it broke; `None` where both sides ended, the stop came, or it was idle.
     pub error: Option<io::Error>,
+    /// Whether it broke at the client's side.
+    pub by_client: bool,
     /// Whether the stop ended it.
     pub stopped: bool,
     /// Where it was ended since no byte came either way: for how long.
     pub idle: Option<Duration>,
+}
+
+impl TunnelEnd {
+    /// Before a byte could pass.
+    pub fn broken(error: hyper::Error) -> TunnelEnd {
+        TunnelEnd {
+            error: Some(io::Error::other(error)),
+            ..TunnelEnd::default()
+        }
+    }
+
+    fn stopped() -> TunnelEnd {
+        TunnelEnd {
+            stopped: true,
+            ..TunnelEnd::default()
+        }
+    }
+
+    /// Whether a side that is told of a plain end would take what it has for all there is. TLS that is closed without a
+    /// word is no such end: many clients do.
+    pub fn is_cut(&self) -> bool {
+        let error = self.error.as_ref();
+        self.idle.is_some() || error.is_some_and(|it| it.kind() != io::ErrorKind::UnexpectedEof)
+    }
+
+    /// Whether the client went away as it is free to: closing a socket with bytes unread resets the connection, and those
+    /// who speak TLS through a tunnel do so all the time.
+    pub fn client_left(&self) -> bool {
+        let error = self.error.as_ref().filter(|_| self.by_client);
+        error.is_some_and(|it| it.kind() != io::ErrorKind::TimedOut)
+    }
 }
 
 /// Copies between `client` and `upstream` until both have ended, one has failed, no byte came either way for `idle`, or
@@ -56,17 +89,19 @@ where
         () = stop.cancelled() => end.stopped = true,
     }
     (end.sent, end.received) = (upstream.taken, client.taken);
+    end.by_client = client.broke;
     end
 }
 
 /// Waits until both connections have switched, then [`run`]s. To be spawned once the answer (101, or 2xx to CONNECT)
 /// is on its way, since the client's side switches when that has been written.
+/// Gives both back, to be closed as the end asks for.
 pub async fn upgraded(
     client: OnUpgrade,
     upstream: OnUpgrade,
     idle: Option<Duration>,
     stop: &CancellationToken,
-) -> TunnelEnd {
+) -> (TunnelEnd, Option<(Upgraded, Upgraded)>) {
     let both = async {
         let upstream = upstream.await?;
         Ok::<_, hyper::Error>((client.await?, upstream))
@@ -77,17 +112,12 @@ pub async fn upgraded(
     };
     match switched {
         Some(Ok((client, upstream))) => {
-            let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-            run(client, upstream, idle, stop).await
+            let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+            let end = run(&mut client, &mut upstream, idle, stop).await;
+            (end, Some((client.into_inner(), upstream.into_inner())))
         }
-        Some(Err(error)) => TunnelEnd {
-            error: Some(io::Error::other(error)),
-            ..TunnelEnd::default()
-        },
-        None => TunnelEnd {
-            stopped: true,
-            ..TunnelEnd::default()
-        },
+        Some(Err(error)) => (TunnelEnd::broken(error), None),
+        None => (TunnelEnd::stopped(), None),
     }
 }
 
@@ -127,10 +157,11 @@ impl Last {
     }
 }
 
-/// Counts what it takes, so that the count is known however the copy ends.
+/// Counts what it takes, so that the count is known however the copy ends, and notes whether it is what broke.
 struct Counted<'a, S> {
     inner: S,
     taken: u64,
+    broke: bool,
     last: &'a Last,
 }
 
@@ -139,6 +170,7 @@ impl<'a, S> Counted<'a, S> {
         Counted {
             inner,
             taken: 0,
+            broke: false,
             last,
         }
     }
@@ -148,7 +180,12 @@ impl<'a, S> Counted<'a, S> {
             self.taken += *bytes as u64;
             self.last.is_now();
         }
-        written
+        self.noted(written)
+    }
+
+    fn noted<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.broke |= matches!(polled, Poll::Ready(Err(_)));
+        polled
     }
 }
 
@@ -163,7 +200,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
         if buf.filled().len() > before {
             self.last.is_now();
         }
-        read
+        self.noted(read)
     }
 }
 
@@ -191,11 +228,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.noted(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.noted(shut)
     }
 }
 

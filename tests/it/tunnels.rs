@@ -10,6 +10,7 @@ use serde_json::json;
 
 mod http2_apps;
 mod idle;
+mod resets;
 
 use crate::support::{collector, eventually, h2, h2_server, raw, sidecar, within};
 

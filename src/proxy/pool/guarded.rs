@@ -38,6 +38,10 @@ impl<S, G> Guarded<S, G> {
         }
     }
 
+    pub(crate) fn socket(&self) -> &S {
+        &self.socket
+    }
+
     /// What a write of `len` bytes that came to `polled` is to look like.
     fn written(&mut self, len: usize, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match polled {

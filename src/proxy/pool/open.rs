@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::client::conn::http2;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
 use super::guarded::{Guarded, OpenGauge};
@@ -15,6 +16,7 @@ use crate::proxy::HYPER_MAX_HEADERS;
 use crate::proxy::body::RequestBody;
 use crate::proxy::connect::{ConnectError, Connected, secure};
 use crate::proxy::held::{Flow, Held};
+use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Upstream;
 use crate::tls::Offer;
 
@@ -23,6 +25,17 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 static NEXT_OPENED: AtomicU64 = AtomicU64::new(1);
+
+/// An upstream connection as HTTP is spoken on it.
+type Io = TokioIo<Guarded<Socket, (Option<Box<dyn Send>>, OpenGauge)>>;
+
+/// Breaks off a tunnel on an upstream connection, so that it does not take what came for all there is: with RST, or
+/// RST_STREAM, which a stream that is dropped before its end is.
+pub(crate) fn break_off(tunnel: Upgraded) {
+    if let Ok(parts) = tunnel.downcast::<Io>() {
+        parts.io.into_inner().socket().reset();
+    }
+}
 
 impl Pool {
     /// Connects to `upstream`; `alone`: for nobody to share.
@@ -74,7 +87,7 @@ impl Pool {
         let held = Held::responses(&self.options.metrics);
         let flow = Arc::<Flow>::default();
         let guard = (told, OpenGauge::new(&self.options.metrics));
-        let io = TokioIo::new(Guarded::new(socket, held, flow.clone(), guard));
+        let io: Io = TokioIo::new(Guarded::new(socket, held, flow.clone(), guard));
         let line = match multiplexed {
             true => self.speak_http2(io, opened, &limits, alone).await,
             false => self.speak_http1(io, opened, flow, &limits).await,

@@ -18,6 +18,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
 use super::last_word::last_word;
@@ -139,6 +140,16 @@ where
     };
     ended(result.err()?, served.into_parts(), client).await;
     None
+}
+
+/// Closes a tunnel's socket with RST.
+pub(super) fn break_off<G>(tunnel: Upgraded)
+where
+    G: Send + Unpin + 'static,
+{
+    if let Ok(parts) = tunnel.downcast::<TokioIo<Wire<G>>>() {
+        parts.io.into_inner().socket().get_ref().reset();
+    }
 }
 
 /// What there is to do when hyper ends a connection; `parts`: unless it is a tunnel's now.

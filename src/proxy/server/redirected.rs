@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
 use super::{Connection, Handler, ServeOptions, speak};
@@ -33,15 +31,6 @@ impl Opaque {
     /// Closes with RST: what was under way is not whole.
     pub fn reset(self) {
         self.socket.get_ref().reset();
-    }
-}
-
-impl Socket {
-    /// Makes the next close a RST, where that is known here.
-    pub(crate) fn reset(&self) {
-        if let Socket::Tcp(stream) = self {
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-        }
     }
 }
 

@@ -15,6 +15,7 @@ fn from(peer: &str, local: &str) -> bool {
         from_here: OnceLock::new(),
         named: Named::default(),
         tls: None,
+        breaks: None,
     };
     connection.is_from_this_host()
 }

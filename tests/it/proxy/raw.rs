@@ -268,7 +268,7 @@ impl Handler for Forward {
             pooled.switched();
             let this = self.clone();
             tokio::spawn(async move {
-                let end = tunnel::upgraded(client, upstream, None, &this.stop).await;
+                let (end, _) = tunnel::upgraded(client, upstream, None, &this.stop).await;
                 this.note(format!("tunnel {} {}", end.sent, end.received));
             });
             return response.map(|_| ResponseBody::Empty);

@@ -27,6 +27,9 @@ pub enum ExchangeError {
     /// The upstream refused the connection.
     #[error("{0} refused the connection")]
     ConnectionRefused(String),
+    /// There is no such unix socket.
+    #[error("could not connect to {0}: the socket does not exist")]
+    SocketMissing(String),
     /// Connecting took too long.
     #[error("connecting to {0} timed out")]
     ConnectionTimeout(String),
@@ -48,8 +51,8 @@ pub enum ExchangeError {
     #[error("all connections to {0} are in use")]
     ConnectionLimitReached(String),
     /// Another connect failure, on this host.
-    #[error("could not connect to {0}")]
-    DestinationUnavailable(String),
+    #[error("could not connect to {0}: {1}")]
+    DestinationUnavailable(String, String),
     /// The upstream's certificate is not to be believed.
     #[error("the certificate of {0} is not accepted: {1}")]
     TlsCertificateError(String, String),
@@ -132,7 +135,7 @@ impl ExchangeError {
             Self::ConnectionTimeout(_) => {
                 (StatusCode::GATEWAY_TIMEOUT, "connection_timeout", Upstream)
             }
-            Self::DestinationUnavailable(_) => (
+            Self::DestinationUnavailable(..) | Self::SocketMissing(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "destination_unavailable",
                 Upstream,

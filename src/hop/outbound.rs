@@ -293,6 +293,11 @@ fn describe(
             span.attribute(semconv::ROUTE_TO, to.to_string());
         }
     }
+    if let Some(original) = exchange.connection.original {
+        // Known before anybody answers there; where a route leads elsewhere, the connection says so.
+        span.attribute(semconv::NETWORK_PEER_ADDRESS, original.ip().to_string());
+        span.attribute(semconv::NETWORK_PEER_PORT, original.port());
+    }
     for (name, key) in &exchange.snapshot.capture.request_headers {
         capture(span, request.headers(), name, key);
     }

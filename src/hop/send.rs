@@ -227,6 +227,7 @@ pub(super) fn connect_error(upstream: &Address, error: &ConnectError) -> Exchang
     let upstream = upstream.to_string();
     match error {
         ConnectError::Refused => ExchangeError::ConnectionRefused(upstream),
+        ConnectError::NoSocket => ExchangeError::SocketMissing(upstream),
         ConnectError::Timeout(_) => ExchangeError::ConnectionTimeout(upstream),
         ConnectError::Dns(_) => ExchangeError::DnsError(upstream),
         ConnectError::DnsTimeout => ExchangeError::DnsTimeout(upstream),
@@ -244,7 +245,7 @@ pub(super) fn connect_error(upstream: &Address, error: &ConnectError) -> Exchang
         }
         ConnectError::Io(why) => {
             tracing::warn!(upstream, error = %why, "cannot connect");
-            ExchangeError::DestinationUnavailable(upstream)
+            ExchangeError::DestinationUnavailable(upstream, why.to_string())
         }
     }
 }
@@ -256,6 +257,10 @@ fn send_error(upstream: &Upstream, error: &SendError) -> ExchangeError {
         SendFault::RequestMalformed => ExchangeError::RequestMalformed,
         SendFault::RequestStalled => ExchangeError::RequestStalled,
         SendFault::TooLarge => ExchangeError::HttpResponseHeaderSectionSize(upstream),
+        SendFault::TlsAlert(alert) => {
+            let why = rustls::Error::AlertReceived(alert).to_string();
+            ExchangeError::TlsAlertReceived(upstream, why)
+        }
         SendFault::Malformed => ExchangeError::HttpProtocolError(upstream),
         SendFault::Incomplete | SendFault::StreamReset => {
             ExchangeError::HttpResponseIncomplete(upstream)

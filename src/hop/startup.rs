@@ -47,7 +47,9 @@ impl Startup {
             let outcome = connect().await;
             match outcome {
                 // Also a unix socket that is not there yet.
-                Err(ExchangeError::ConnectionRefused(_)) if waits => {
+                Err(ExchangeError::ConnectionRefused(_) | ExchangeError::SocketMissing(_))
+                    if waits =>
+                {
                     tokio::time::sleep(PAUSE).await;
                 }
                 Ok(connected) => {

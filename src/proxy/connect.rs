@@ -39,9 +39,12 @@ pub type Check = Arc<dyn Fn(&Address, SocketAddr) -> Verdict + Send + Sync>;
 /// Why there is no connection. No byte of a request has been sent in any of these cases.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nothing listens there (for a unix socket: no such file, too).
+    /// Nothing listens there.
     #[error("connection refused")]
     Refused,
+    /// There is no such unix socket.
+    #[error("the socket does not exist")]
+    NoSocket,
     /// It did not answer in time.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
@@ -76,6 +79,7 @@ impl ConnectError {
     pub fn proxy_status(&self) -> &'static str {
         match self {
             ConnectError::Refused => "connection_refused",
+            ConnectError::NoSocket => "destination_unavailable",
             ConnectError::Timeout(_) => "connection_timeout",
             ConnectError::DnsTimeout => "dns_timeout",
             ConnectError::Dns(_) => "dns_error",
@@ -92,8 +96,9 @@ impl ConnectError {
 
     fn from_io(error: io::Error, limit: Duration) -> ConnectError {
         match error.kind() {
-            // A unix socket without its file: the app has not created it (yet).
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectError::Refused,
+            io::ErrorKind::ConnectionRefused => ConnectError::Refused,
+            // The app has not created it (yet).
+            io::ErrorKind::NotFound => ConnectError::NoSocket,
             // Reset while it was being set up: a listener that went away.
             io::ErrorKind::ConnectionReset => ConnectError::Refused,
             io::ErrorKind::TimedOut => ConnectError::Timeout(limit),

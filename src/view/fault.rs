@@ -3,7 +3,7 @@
 //! Known are hopspan's own names (RFC 9209), errno names, and exception names that instrumentations write. What is
 //! unknown is no evidence for anything.
 
-use super::span::{ERROR_TYPE, Span, Status};
+use super::span::{ERROR_TYPE, HOPSPAN, Span, Status};
 
 /// How a span failed, as far as its `error.type` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(super) enum Fault {
     Garbled(&'static str),
     /// Whoever asked did not send the whole of its request.
     Unsent,
+    /// hopspan itself did not send it on.
+    NotPassed,
     /// It was answered (the type is a status), or nothing is known.
     Other,
 }
@@ -44,9 +46,9 @@ pub(super) fn of(span: &Span) -> Fault {
         | "ENETUNREACH" => Fault::NoConnection("unreachable"),
         "destination_not_found" => Fault::NoConnection("no such destination"),
         "proxy_loop_detected" => Fault::NoConnection("it would loop"),
-        "tls_protocol_error" | "tls_certificate_error" | "tls_alert_received" => {
-            Fault::NoConnection("TLS failed")
-        }
+        "tls_protocol_error" => Fault::NoConnection("TLS failed"),
+        "tls_certificate_error" => Fault::NoConnection("its certificate is not accepted"),
+        "tls_alert_received" => Fault::NoConnection("it refused TLS"),
         "cancelled" | "http_response_timeout" | "timeout" | "ReadTimeout" | "TimeoutError" => {
             Fault::GaveUp
         }
@@ -61,9 +63,41 @@ pub(super) fn of(span: &Span) -> Fault {
             Fault::Garbled("what is not valid HTTP")
         }
         "http_response_header_section_size" => Fault::Garbled("a head that is too large"),
+        "http_request_error" if is_refusal(span) => Fault::NotPassed,
         "http_request_error" => Fault::Unsent,
+        "destination_ip_prohibited" | "http_request_denied" | "proxy_internal_error"
+            if is_hopspan_s(span) =>
+        {
+            Fault::NotPassed
+        }
         _ => Fault::Other,
     }
+}
+
+fn is_hopspan_s(span: &Span) -> bool {
+    &*span.source.scope == HOPSPAN
+}
+
+/// Whether hopspan refused the request for its head: then it is not one that ended early.
+fn is_refusal(span: &Span) -> bool {
+    let of_body = |told: &str| told.starts_with("the request body");
+    is_hopspan_s(span) && message(span).is_some_and(|told| !of_body(told))
+}
+
+/// What is said of the failure, where somebody did.
+pub(super) fn message(span: &Span) -> Option<&str> {
+    match &span.status {
+        Status::Error(message) if !message.is_empty() => Some(message),
+        _ => None,
+    }
+}
+
+/// Why there is no connection, where hopspan knows more than its kind: what follows the subject of its message.
+pub(super) fn detail(span: &Span) -> Option<String> {
+    let kind = span.text(ERROR_TYPE).filter(|_| is_hopspan_s(span))?;
+    let told = kind.starts_with("tls_") || kind == "destination_unavailable";
+    let (_, detail) = message(span).filter(|_| told)?.split_once(": ")?;
+    Some(shortened(detail, 120))
 }
 
 /// Whether the caller left, which is a consequence for all that happens below.
@@ -73,19 +107,13 @@ pub(super) fn cancelled(span: &Span) -> bool {
 
 /// What `span` says of its failure, behind a colon.
 pub(super) fn told(span: &Span) -> String {
-    match &span.status {
-        Status::Error(message) if !message.is_empty() => format!(": {}", shortened(message, 80)),
-        _ => String::new(),
-    }
+    let told = message(span).map(|message| format!(": {}", shortened(message, 80)));
+    told.unwrap_or_default()
 }
 
 /// What is known of why `span` failed, in a few words.
 pub(super) fn why(span: &Span) -> Option<String> {
-    let message = match &span.status {
-        Status::Error(message) if !message.is_empty() => Some(&**message),
-        _ => None,
-    };
-    let why = span.text(ERROR_TYPE).or(message)?;
+    let why = span.text(ERROR_TYPE).or_else(|| message(span))?;
     Some(shortened(why, 60))
 }
 

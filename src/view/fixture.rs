@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `app` is hopspan's CLIENT span to the app. Failure follows the HTTP conventions: 5xx on servers, 4xx and 5xx on
-//! clients, `type=` (error.type) on any. They pass through OTLP like any other span.
+//! clients, `type=` (error.type) on any, with `why=` for its message (`_` is a space). They pass through OTLP like any other span.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ fn parse(words: &[&str], id: Vec<u8>, parent: Vec<u8>) -> Otlp {
         },
         ..Otlp::default()
     };
-    let mut failed = None;
+    let (mut failed, mut message) = (None, String::new());
     for word in rest {
         if let Some((from, to)) = word.split_once("..") {
             let at = |text: &str| START + (text.parse::<f64>().unwrap() * 1e6) as u64;
@@ -94,6 +94,7 @@ fn parse(words: &[&str], id: Vec<u8>, parent: Vec<u8>) -> Otlp {
         } else if let Some((name, value)) = word.split_once('=') {
             match name {
                 "type" => failed = Some(value.to_owned()),
+                "why" => message = value.replace('_', " "),
                 "evidence" => attribute(&mut span, span::EVIDENCE, text(value)),
                 "unlinked" => attribute(&mut span, span::UNLINKED, text(value)),
                 _ => attribute(&mut span, name, text(value)),
@@ -125,10 +126,7 @@ fn parse(words: &[&str], id: Vec<u8>, parent: Vec<u8>) -> Otlp {
     }
     if let Some(kind) = failed {
         attribute(&mut span, span::ERROR_TYPE, text(&kind));
-        span.status = Some(Status {
-            code: 2,
-            ..Status::default()
-        });
+        span.status = Some(Status { code: 2, message });
     }
     span
 }

@@ -28,6 +28,16 @@ pub const SERVER_PORT: &str = "server.port";
 pub const ROUTE_TO: &str = "hopspan.route.to";
 /// `error.type`
 pub const ERROR_TYPE: &str = "error.type";
+/// `network.peer.address`
+pub const PEER_ADDRESS: &str = "network.peer.address";
+/// `network.peer.port`
+pub const PEER_PORT: &str = "network.peer.port";
+/// `rpc.response.status_code`
+pub const RPC_STATUS: &str = "rpc.response.status_code";
+/// `hopspan.tunnel.sent_bytes`: it was a tunnel.
+pub const TUNNEL: &str = "hopspan.tunnel.sent_bytes";
+/// Scope name of hopspan's own spans.
+pub const HOPSPAN: &str = "hopspan";
 /// `hopspan.parent.evidence`
 pub const EVIDENCE: &str = "hopspan.parent.evidence";
 /// `hopspan.unlinked.reason`

@@ -9,11 +9,9 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{self, Fault};
-use super::span::{ERROR_TYPE, EVIDENCE, Kind, Span, UNLINKED};
+use super::span::{ERROR_TYPE, EVIDENCE, HOPSPAN, Kind, Span, UNLINKED};
 use super::tree::{Top, Tree};
 
-/// Scope name of hopspan's own spans.
-const HOPSPAN: &str = "hopspan";
 /// Gaps that are crossed on the way down.
 const MAX_GAPS: usize = 4;
 
@@ -32,7 +30,7 @@ pub enum Case {
     Swallowed,
     /// A caller stopped waiting.
     GaveUp,
-    /// No connection was made.
+    /// No connection was made, or hopspan did not send it on.
     NeverArrived,
     /// A peer without spans answered with a failure.
     DarkPeer,

@@ -291,3 +291,74 @@ async fn a_client_that_half_closes_is_answered_no_more() {
     );
     held.release();
 }
+
+/// What the app asked for and hopspan refused is no answer of the service.
+#[tokio::test]
+async fn a_call_that_hopspan_refuses_says_why() {
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(raw::closed_port())
+        .collector(&collector)
+        .run()
+        .await;
+    let rows = [
+        (
+            "a:70000",
+            "400",
+            "http_request_error",
+            "the port is not one",
+        ),
+        ("a:+80", "400", "http_request_error", "the port is not one"),
+        (
+            "169.254.169.254",
+            "403",
+            "destination_ip_prohibited",
+            "169.254.169.254:80 is not allowed as a destination: cloud metadata",
+        ),
+    ];
+    for (host, status, kind, why) in rows {
+        let mut peer = raw::connect(hopspan.outbound).await;
+        peer.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await;
+        let answer = peer.response().await;
+        assert_eq!(answer.proxy_error(), Some(kind), "{host}");
+        let span = collector.spans(1).await.remove(0);
+        assert_eq!(span.attr("http.response.status_code"), status, "{host}");
+        assert_eq!(span.attr("error.type"), kind, "{host}");
+        assert!(span.message.starts_with(why), "{span:?}");
+        collector.spans.clear();
+    }
+}
+
+/// Who looks for what is wrong should not look for a server that refuses.
+#[tokio::test]
+async fn a_socket_of_the_app_that_is_not_there_is_told_as_such() {
+    let (folder, collector) = (tempfile::tempdir().unwrap(), collector::grpc());
+    let path = folder.path().join("app.sock");
+    let hopspan = sidecar::to(raw::closed_port())
+        .collector(&collector)
+        .set("inbound.app", json!(format!("unix:{}", path.display())))
+        .run()
+        .await;
+    let told = |what: &str| format!("unix:{}{what}", path.display());
+    let answer = client::get(hopspan.inbound, "/").send().await;
+    assert_eq!(
+        (answer.status, answer.proxy_error()),
+        (503, Some("destination_unavailable"))
+    );
+    let why = format!(
+        "could not connect to {}",
+        told(": the socket does not exist")
+    );
+    assert!(answer.text().contains(&why), "{}", answer.text());
+    for span in collector.spans(2).await {
+        assert_eq!(span.attr("error.type"), "destination_unavailable");
+        assert_eq!(span.message, why);
+    }
+    // There, and nobody listens on it.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let answer = client::get(hopspan.inbound, "/").send().await;
+    assert_eq!(
+        (answer.status, answer.proxy_error()),
+        (502, Some("connection_refused"))
+    );
+}

@@ -39,7 +39,7 @@ async fn failures_have_the_names_of_rfc_9209() {
         (format!("127.0.0.1:{port}"), "connection_refused"),
         (
             "unix:/nonexistent/app.sock".to_owned(),
-            "connection_refused",
+            "destination_unavailable",
         ),
         // A label of more than 63 bytes is no name (RFC 1035 section 2.3.4): no server is asked.
         (format!("{}.invalid:80", "a".repeat(64)), "dns_error"),

@@ -165,7 +165,7 @@ fn check_any_authority(authority: &[u8], may_be_empty: bool) -> Result<(), BadRe
     if host.is_empty() {
         return Err(bad("the host is empty"));
     }
-    if port.is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err()) {
+    if port.is_some_and(|port| !port.is_empty() && port_of(port).is_none()) {
         return Err(bad("the port is not one"));
     }
     Ok(())
@@ -184,6 +184,12 @@ fn is_plain_authority(authority: &[u8]) -> bool {
         }
         Some(_) => false,
     }
+}
+
+/// Digits and nothing else (RFC 3986 section 3.2.3): Rust's numbers may have a sign.
+fn port_of(digits: &str) -> Option<u16> {
+    let digits = Some(digits).filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
 }
 
 /// Host without brackets, and what follows its colon.
@@ -257,7 +263,7 @@ pub fn target<B>(request: &Request<B>, tls: bool) -> Result<Target<'_>, BadReque
     };
     let (host, port) = split_authority(authority).ok_or(bad("the host is not one"))?;
     let port = match port.filter(|port| !port.is_empty()) {
-        Some(port) => port.parse().map_err(|_| bad("the port is not one"))?,
+        Some(port) => port_of(port).ok_or(bad("the port is not one"))?,
         None if connect => return Err(bad("CONNECT needs a port")),
         None if https => 443,
         None => 80,

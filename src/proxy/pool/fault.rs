@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use http::Request;
+use rustls::AlertDescription;
 
 use crate::proxy::body::{BodyError, BodyFault, RequestBody, body_error, io_kind};
 
@@ -36,6 +37,8 @@ pub enum SendFault {
     TooLarge,
     /// What came is not an HTTP response.
     Malformed,
+    /// It ended TLS with an alert: it has none of what it asked for (a certificate, in TLS 1.3 after the handshake).
+    TlsAlert(AlertDescription),
     /// The request's own body failed: the client's fault, not the upstream's.
     RequestBody,
     /// The request's own body is not framed as it should be.
@@ -51,9 +54,11 @@ impl SendError {
         request: Option<Box<Request<RequestBody>>>,
         source: hyper::Error,
         reused: bool,
+        alert: Option<AlertDescription>,
     ) -> SendError {
+        let of_http = || SendFault::of(&source, request.is_some());
         SendError {
-            fault: SendFault::of(&source, request.is_some()),
+            fault: alert.map_or_else(of_http, SendFault::TlsAlert),
             reused,
             request,
             source,
@@ -83,6 +88,7 @@ impl SendError {
             SendFault::Incomplete => "http_response_incomplete",
             SendFault::TooLarge => "http_response_header_section_size",
             SendFault::Malformed => "http_protocol_error",
+            SendFault::TlsAlert(_) => "tls_alert_received",
             SendFault::RequestBody | SendFault::RequestMalformed | SendFault::RequestStalled => {
                 "http_request_error"
             }
@@ -124,6 +130,15 @@ impl SendFault {
     }
 }
 
+/// The TLS alert that a socket was ended by. In TLS 1.3 a client may have sent its request before it learns that its
+/// certificate, or that it has none, is not accepted (RFC 8446 section 4.4.2.4).
+pub(super) fn alert_of(error: &io::Error) -> Option<AlertDescription> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
 /// What an error of HTTP/2 means; `None` for others, and for sockets that failed under it.
 fn of_http2(error: &hyper::Error) -> Option<SendFault> {
     let cause = std::error::Error::source(error)?;
@@ -150,6 +165,7 @@ impl fmt::Display for SendError {
             SendFault::Incomplete => "the connection closed before the response was complete",
             SendFault::TooLarge => "the response's head is too large",
             SendFault::Malformed => "the response is not HTTP",
+            SendFault::TlsAlert(_) => "the upstream ended TLS",
             SendFault::RequestBody => "the request's body failed",
             SendFault::RequestMalformed => "the request's body is malformed",
             SendFault::RequestStalled => "the request's body stalled",

@@ -13,6 +13,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Opened;
+use super::fault::alert_of;
 use crate::proxy::held::{Flow, Held};
 use crate::telemetry::metrics::Metrics;
 
@@ -24,16 +26,25 @@ pub(crate) struct Guarded<S, G> {
     /// What is held of responses; and of the one that comes here.
     held: Held,
     flow: Arc<Flow>,
+    /// Of TLS: who is told of the alert that ends it.
+    tls: Option<Arc<Opened>>,
     _guard: G,
 }
 
 impl<S, G> Guarded<S, G> {
-    pub(crate) fn new(socket: S, held: Held, flow: Arc<Flow>, guard: G) -> Guarded<S, G> {
+    pub(crate) fn new(
+        socket: S,
+        held: Held,
+        flow: Arc<Flow>,
+        tls: Option<Arc<Opened>>,
+        guard: G,
+    ) -> Guarded<S, G> {
         Guarded {
             socket,
             refused: None,
             held,
             flow,
+            tls,
             _guard: guard,
         }
     }
@@ -79,7 +90,13 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Guarded<S, G> {
         if this.held.is_scarce() {
             ready!(this.flow.poll_taken(cx));
         }
-        ready!(this.held.poll_read(&mut this.socket, cx, buf))?;
+        let read = ready!(this.held.poll_read(&mut this.socket, cx, buf));
+        if let (Some(tls), Err(error)) = (&this.tls, &read)
+            && let Some(alert) = alert_of(error)
+        {
+            let _ = tls.alert.set(alert);
+        }
+        read?;
         match this.refused {
             Some(kind) if buf.filled().len() == before => Poll::Ready(Err(kind.into())),
             _ => Poll::Ready(Ok(())),
@@ -160,7 +177,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap());
         let (socket, accepted) = tokio::join!(socket, listener.accept());
         let (mut peer, _) = accepted.unwrap();
-        let mut socket = Guarded::new(socket.unwrap(), Held::default(), Arc::default(), ());
+        let mut socket = Guarded::new(socket.unwrap(), Held::default(), Arc::default(), None, ());
         socket.write_all(&[b'x'; 1000]).await.unwrap();
         peer.readable().await.unwrap();
         peer.write_all(answer.as_bytes()).await.unwrap();

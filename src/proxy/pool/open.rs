@@ -1,7 +1,7 @@
 //! A connection that is opened, and HTTP/1.1 or HTTP/2 on it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use hyper::client::conn::http2;
 use hyper::upgrade::Upgraded;
@@ -82,12 +82,14 @@ impl Pool {
             unix_cookie: socket.unix_cookie(),
             unix_inode: received.as_ref().and_then(|_| socket.unix_inode()),
             received,
+            alert: OnceLock::new(),
         });
         let told = self.options.on_open.as_ref().map(|tell| tell(&opened));
         let held = Held::responses(&self.options.metrics);
         let flow = Arc::<Flow>::default();
         let guard = (told, OpenGauge::new(&self.options.metrics));
-        let io: Io = TokioIo::new(Guarded::new(socket, held, flow.clone(), guard));
+        let tls = upstream.tls.is_some().then(|| opened.clone());
+        let io: Io = TokioIo::new(Guarded::new(socket, held, flow.clone(), tls, guard));
         let line = match multiplexed {
             true => self.speak_http2(io, opened, &limits, alone).await,
             false => self.speak_http1(io, opened, flow, &limits).await,

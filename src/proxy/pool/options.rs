@@ -1,9 +1,10 @@
 //! How a pool behaves, and what it tells of the connections it opens.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use rustls::AlertDescription;
 
 use super::PoolLimits;
 use crate::proxy::connect::Check;
@@ -35,6 +36,8 @@ pub struct Opened {
     pub unix_inode: Option<u64>,
     /// What was read and written, where [`PoolOptions::stamp`] asks for it: with receive times where the kernel gives them.
     pub received: Option<Arc<Received>>,
+    /// The TLS alert that ended it. hyper, which is told after this is set, may say no more than that it is closed.
+    pub(super) alert: OnceLock<AlertDescription>,
 }
 
 /// Told about each connection when it opens; what it returns is dropped when that socket is closed.

@@ -177,6 +177,8 @@ impl Pooled {
                 Either::Right(stream.0.sender.clone().try_send_request(request))
             }
         };
+        let opened = self.line.opened();
+        let tls = opened.upstream.tls.is_some().then(|| opened.clone());
         async move {
             let is_websocket = websocket.is_some();
             let sent = sending.await.map(|mut response| {
@@ -190,7 +192,8 @@ impl Pooled {
             });
             sent.map_err(|mut failed| {
                 let request = failed.take_message().map(Box::new);
-                let mut error = SendError::new(request, failed.into_error(), reused);
+                let alert = tls.and_then(|opened| opened.alert.get().copied());
+                let mut error = SendError::new(request, failed.into_error(), reused, alert);
                 // It has another form by now than it came in.
                 error.request.take_if(|_| is_websocket);
                 error

@@ -7,8 +7,10 @@ use crate::view::fixture::spans;
 use crate::view::span::Span;
 use crate::view::waterfall::{Waterfall, lay_out};
 use failing::FAILING;
+use own::OWN;
 
 mod failing;
+mod own;
 
 fn laid_out(spans: &[Arc<Span>]) -> Waterfall {
     lay_out(spans, 0).unwrap()
@@ -16,7 +18,7 @@ fn laid_out(spans: &[Arc<Span>]) -> Waterfall {
 
 #[test]
 fn says_where_it_broke() {
-    for (name, tree, case, service, failures, sentence) in FAILING {
+    for (name, tree, case, service, failures, sentence) in FAILING.iter().chain(OWN) {
         let waterfall = laid_out(&spans(tree));
         let verdict = waterfall
             .verdict

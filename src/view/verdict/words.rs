@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use super::super::fault::{self, Fault, shortened};
-use super::super::span::{Kind, METHOD, PATH, ROUTE, ROUTE_TO, SERVER_ADDRESS, SERVER_PORT, Span};
+use super::super::span::{
+    Kind, METHOD, PATH, PEER_ADDRESS, PEER_PORT, ROUTE, ROUTE_TO, RPC_STATUS, SERVER_ADDRESS,
+    SERVER_PORT, Span,
+};
 use super::super::tree::{Node, Tree};
 use super::super::units::brief;
 use super::{Case, Verdict, is_to_app, refused};
+
+mod own;
 
 /// Longest name or path in a sentence, in characters.
 const LONGEST: usize = 80;
@@ -44,7 +49,7 @@ pub(super) fn blame(tree: &Tree, chain: &[usize]) -> (usize, Verdict) {
 }
 
 fn own_failure(span: &Span) -> Verdict {
-    let what = match span.status_code() {
+    let what = match answered(span) {
         Some(code) => format!("answered {code} to {}", asked(span)),
         None => format!("failed in {}{}", asked(span), because(span)),
     };
@@ -63,14 +68,16 @@ fn app_trouble(span: &Span, fault: Fault) -> Verdict {
         .map(|peer| format!(" at {peer}"))
         .unwrap_or_default();
     let took = brief(span.duration());
+    if let Some(verdict) = own::verdict(span, fault, None) {
+        return verdict;
+    }
     let (case, sentence) = match fault {
-        Fault::NoConnection(why) if span.kind == Kind::Client => (
-            Case::NeverArrived,
-            format!("{name} could not connect to its app{at} ({why})"),
-        ),
         Fault::NoConnection(why) => (
             Case::NeverArrived,
-            format!("{name} could not connect to its app ({why})"),
+            format!(
+                "{name} could not connect to its app{at} ({})",
+                detailed(span, why)
+            ),
         ),
         Fault::GaveUp if fault::cancelled(span) => (
             Case::GaveUp,
@@ -93,7 +100,7 @@ fn app_trouble(span: &Span, fault: Fault) -> Verdict {
             format!("{name}'s app {} {what}", garbled(span)),
         ),
         Fault::Unsent => (Case::Other, unsent(span)),
-        Fault::Closed | Fault::Other => (
+        Fault::Closed | Fault::Other | Fault::NotPassed => (
             Case::Closed,
             format!(
                 "{name}'s app closed the connection {}",
@@ -121,16 +128,23 @@ fn call_failed(tree: &Tree, chain: &[usize], node: &Node, fault: Fault) -> Verdi
         .map(|child| &child.span);
     let host = callee.map(|callee| service(callee)).or_else(|| host(span));
     let whom = host.as_deref().unwrap_or("the other side");
+    if let Some(verdict) = own::verdict(span, fault, Some(whom)) {
+        return verdict;
+    }
     let (case, sentence) = match (fault, callee) {
         (Fault::NoConnection(why), None) => {
             let called = peer(span).unwrap_or_else(|| whom.to_owned());
-            let (at, routed) = match span.text(ROUTE_TO) {
-                Some(to) => (
+            let (at, routed) = match (span.text(ROUTE_TO), redirected(span)) {
+                (Some(to), _) => (
                     shortened(to, LONGEST),
                     format!(", where its route sends calls to {called}"),
                 ),
-                None => (called, String::new()),
+                (None, Some(to)) if to != called => {
+                    (to, format!(", where its call to {called} was going"))
+                }
+                (None, _) => (called, String::new()),
             };
+            let why = detailed(span, why);
             let sentence =
                 format!("{name} could not connect to {at} ({why}){routed}; {whom} never saw it");
             (Case::NeverArrived, sentence)
@@ -160,7 +174,7 @@ fn call_failed(tree: &Tree, chain: &[usize], node: &Node, fault: Fault) -> Verdi
             format!("{whom} closed the connection {} {name}", how_far(span)),
         ),
         _ if refused(span) => return translated(tree, chain, span, whom),
-        _ => match (span.status_code(), callee) {
+        _ => match (answered(span), callee) {
             (Some(code), None) => (
                 Case::DarkPeer,
                 format!("{whom} answered {code} to {name}; no span of it is here (yet)"),
@@ -379,12 +393,37 @@ fn host(span: &Span) -> Option<String> {
 
 /// Host and port, as the caller knew them.
 fn peer(span: &Span) -> Option<String> {
-    let host = host(span)?;
-    match span
-        .attribute(SERVER_PORT)
-        .and_then(serde_json::Value::as_i64)
-    {
-        Some(port) => Some(format!("{host}:{port}")),
-        None => Some(host),
+    place(host(span)?, span, SERVER_PORT)
+}
+
+/// Host and port that it was connected to, or should have been.
+fn redirected(span: &Span) -> Option<String> {
+    place(
+        shortened(span.text(PEER_ADDRESS)?, LONGEST),
+        span,
+        PEER_PORT,
+    )
+}
+
+fn place(host: String, span: &Span, port: &str) -> Option<String> {
+    let port = span.attribute(port).and_then(serde_json::Value::as_i64);
+    Some(match port {
+        Some(port) if host.contains(':') => format!("[{host}]:{port}"),
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    })
+}
+
+/// The status of an answer: that of gRPC where HTTP's says nothing.
+fn answered(span: &Span) -> Option<String> {
+    let code = span.status_code()?;
+    let rpc = span.text(RPC_STATUS).filter(|_| code < 400);
+    Some(rpc.map_or_else(|| code.to_string(), |status| shortened(status, LONGEST)))
+}
+
+fn detailed(span: &Span, why: &str) -> String {
+    match fault::detail(span) {
+        Some(detail) => format!("{why}: {detail}"),
+        None => why.to_owned(),
     }
 }

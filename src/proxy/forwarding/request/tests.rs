@@ -236,7 +236,7 @@ fn what_is_plain_at_a_glance_is_a_host() {
         "%41",
     ] {
         for port in [
-            "", ":", ":0", ":80", ":65535", ":65536", ":99999", ":123456", ":8a", ":1:2",
+            "", ":", ":0", ":80", ":65535", ":65536", ":99999", ":123456", ":8a", ":1:2", ":+80",
         ] {
             let authority = format!("{host}{port}");
             let known = is_plain_authority(authority.as_bytes());
@@ -250,4 +250,21 @@ fn what_is_plain_at_a_glance_is_a_host() {
         }
     }
     assert_eq!(plain, 4 * 5);
+}
+
+#[test]
+fn a_port_is_digits() {
+    for (authority, ok) in [
+        ("a:80", true),
+        ("a:080", true),
+        ("a:+80", false),
+        ("[::1]:+80", false),
+        ("a:-1", false),
+    ] {
+        assert_eq!(
+            check_any_authority(authority.as_bytes(), false).is_ok(),
+            ok,
+            "{authority}"
+        );
+    }
 }

@@ -144,7 +144,7 @@ impl Exchange {
         let silent = is_event_stream(&parts.headers) || grpc::is(&parts.headers);
         let idle = (!silent).then_some(self.snapshot.timeouts.body_idle);
         let body = Watched::new(body, self).idle_limit(idle);
-        Response::from_parts(parts, ResponseBody::Streaming(body))
+        Response::from_parts(parts, body.into())
     }
 
     /// Where trailers end, hyper takes a line end for the end that others would not: what follows on that connection is

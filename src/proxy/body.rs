@@ -35,11 +35,12 @@ pub enum Content {
     Empty,
     /// Bytes at hand, sent as one frame.
     Full(Bytes),
-    /// Streamed from the other side, unwatched.
-    Plain(Incoming),
-    /// Streamed from the other side; tells how it ended.
-    Streaming(Watched<Incoming>),
+    /// Streamed from the other side; tells how it ended. Boxed: hyper keeps the room of 32 requests for each connection to an
+    /// upstream.
+    Streaming(Box<Watched<Incoming>>),
 }
+
+const _: () = assert!(size_of::<Content>() <= 40);
 
 impl Content {
     /// Streams `body`, and fails it when its sender makes no progress for `limit` while it is being read.
@@ -59,7 +60,7 @@ impl Content {
         let watch = trailers.map(|seen| -> Box<dyn Watch> { Box::new(Trailers(seen.clone())) });
         let mut watched = Watched::perhaps(body, watch).idle_limit(limit);
         watched.upload = upload.cloned();
-        Content::Streaming(watched)
+        watched.into()
     }
 
     /// It is its receiver that makes no progress: the time does not count against its sender.
@@ -100,9 +101,14 @@ impl fmt::Debug for Content {
         f.write_str(match self {
             Content::Empty => "Empty",
             Content::Full(_) => "Full",
-            Content::Plain(_) => "Plain",
             Content::Streaming(_) => "Streaming",
         })
+    }
+}
+
+impl From<Watched<Incoming>> for Content {
+    fn from(body: Watched<Incoming>) -> Content {
+        Content::Streaming(Box::new(body))
     }
 }
 
@@ -142,7 +148,6 @@ impl Body for Content {
                 Content::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 _ => Poll::Ready(None),
             },
-            Content::Plain(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http),
             Content::Streaming(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -151,7 +156,6 @@ impl Body for Content {
         match self {
             Content::Empty => true,
             Content::Full(_) => false,
-            Content::Plain(body) => body.is_end_stream(),
             Content::Streaming(body) => body.is_end_stream(),
         }
     }
@@ -160,7 +164,6 @@ impl Body for Content {
         match self {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Plain(body) => body.size_hint(),
             Content::Streaming(body) => body.size_hint(),
         }
     }

@@ -274,9 +274,7 @@ impl Handler for Forward {
             return response.map(|_| ResponseBody::Empty);
         }
         let ends = self.ends.clone();
-        response.map(|body| {
-            ResponseBody::Streaming(Watched::new(body, Box::new(Returns { pooled, ends })))
-        })
+        response.map(|body| Watched::new(body, Box::new(Returns { pooled, ends })).into())
     }
 }
 

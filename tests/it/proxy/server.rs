@@ -176,7 +176,7 @@ async fn a_panic_where_a_body_ends_loses_that_connection_only() {
     let handler = answer(
         |request: http::Request<hyper::body::Incoming>, _| async move {
             let body = Watched::new(request.into_body(), Box::new(Boom));
-            Response::new(ResponseBody::Streaming(body))
+            Response::new(body.into())
         },
     );
     let served = served(handler, ServeLimits::default()).await;

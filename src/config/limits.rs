@@ -41,7 +41,7 @@ pub struct Timeouts {
     /// Connecting to the app.
     #[serde(with = "duration")]
     pub connect_app: Duration,
-    /// Connecting to a service, per address.
+    /// Connecting to a service, all of its addresses together.
     #[serde(with = "duration")]
     pub connect: Duration,
     /// For one of the connections that an upstream may have, where `limits.connections_per_upstream` says how many.

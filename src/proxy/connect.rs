@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 
 use super::dialled::Dialled;
 use super::resolve::{ResolveError, ResolveLimits, Resolver};
@@ -21,6 +22,9 @@ mod tls;
 
 pub use tls::TlsFault;
 pub(crate) use tls::secure;
+
+/// How long an address has before the next one is tried beside it (RFC 8305 section 8).
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// What may be done with an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,13 +151,6 @@ impl Connector {
         }
     }
 
-    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        match &self.dialled {
-            Some(dialled) => dialled.connect(address).await,
-            None => TcpStream::connect(address).await,
-        }
-    }
-
     /// Connects within `limit`, which resolution does not count against: that has its own.
     pub(crate) async fn connect(
         &self,
@@ -192,7 +189,7 @@ impl Connector {
             .map_or(Verdict::Allow, |check| check(called, resolved))
     }
 
-    /// Each address in turn, sharing what is left of the time so that one black hole does not use it up.
+    /// Whichever address takes the connection first.
     async fn try_each(
         &self,
         called: &Address,
@@ -202,40 +199,98 @@ impl Connector {
         limit: Duration,
     ) -> Result<Connected, ConnectError> {
         let started = Instant::now();
-        let mut last = ConnectError::Dns(Arc::from("the name has no address"));
-        for (at, address) in addresses.iter().enumerate() {
-            let address = SocketAddr::new(plain(*address), port);
-            match self.judge(called, address) {
-                Verdict::Allow => {}
-                Verdict::Loop => return Err(ConnectError::Loop),
-                Verdict::Prohibited(why) => return Err(ConnectError::Prohibited(why)),
+        let (stream, address) = match *addresses {
+            [only] => {
+                let address = self.allowed(called, only, port)?;
+                let dialling = dial(self.dialled.clone(), address);
+                (within(limit, dialling).await?, address)
             }
-            let left = u32::try_from(addresses.len() - at).unwrap_or(1);
-            let share = limit.saturating_sub(started.elapsed()) / left;
-            match within(share, self.dial(address)).await {
-                Ok(stream) => {
-                    // Not being able to set it costs latency only.
-                    let _ = stream.set_nodelay(true);
-                    // On this host nobody goes without a word.
-                    if !address.ip().is_loopback() {
-                        let _ = keep_alive(&SockRef::from(&stream));
-                    }
-                    return Ok(Connected {
-                        local: stream.local_addr().ok(),
-                        peer: Some(address),
-                        socket: Socket::Tcp(stream),
-                        dns,
-                        connect: started.elapsed(),
-                    });
-                }
-                Err(error) => last = error,
+            _ => {
+                let racing = self.race(called, addresses, port, limit);
+                let raced = tokio::time::timeout(limit, Box::pin(racing)).await;
+                raced.unwrap_or(Err(ConnectError::Timeout(limit)))?
             }
+        };
+        // Not being able to set it costs latency only.
+        let _ = stream.set_nodelay(true);
+        // On this host nobody goes without a word.
+        if !address.ip().is_loopback() {
+            let _ = keep_alive(&SockRef::from(&stream));
         }
-        match last {
-            ConnectError::Timeout(_) => Err(ConnectError::Timeout(limit)),
-            last => Err(last),
+        Ok(Connected {
+            local: stream.local_addr().ok(),
+            peer: Some(address),
+            socket: Socket::Tcp(stream),
+            dns,
+            connect: started.elapsed(),
+        })
+    }
+
+    /// The address to connect to, unless it is one that must not be.
+    fn allowed(
+        &self,
+        called: &Address,
+        address: IpAddr,
+        port: u16,
+    ) -> Result<SocketAddr, ConnectError> {
+        let address = SocketAddr::new(plain(address), port);
+        match self.judge(called, address) {
+            Verdict::Allow => Ok(address),
+            Verdict::Loop => Err(ConnectError::Loop),
+            Verdict::Prohibited(why) => Err(ConnectError::Prohibited(why)),
         }
     }
+
+    /// Each address in turn (RFC 8305 section 5): the next one where one has failed, or not answered for a while, so that a
+    /// black hole among them costs no more than that. Behind one that must not be called none is tried.
+    async fn race(
+        &self,
+        called: &Address,
+        addresses: &[IpAddr],
+        port: u16,
+        limit: Duration,
+    ) -> Result<(TcpStream, SocketAddr), ConnectError> {
+        let mut last = ConnectError::Dns(Arc::from("the name has no address"));
+        let mut left = addresses.iter();
+        // Dropped: those that are still at it are given up.
+        let mut trying = JoinSet::new();
+        loop {
+            match left.next().map(|next| self.allowed(called, *next, port)) {
+                Some(Ok(address)) => {
+                    let dialling = dial(self.dialled.clone(), address);
+                    trying.spawn(async move { (dialling.await, address) });
+                }
+                Some(Err(refused)) => (last, left) = (refused, [].iter()),
+                None => {}
+            }
+            let more = left.len() > 0;
+            tokio::select! {
+                biased;
+                Some(tried) = trying.join_next() => match tried {
+                    Ok((Ok(stream), address)) => return Ok((stream, address)),
+                    Ok((Err(error), _)) if !is_policy(&last) => {
+                        last = ConnectError::from_io(error, limit);
+                    }
+                    _ => {}
+                },
+                () = tokio::time::sleep(HEAD_START), if more && !trying.is_empty() => {}
+                else => if !more { return Err(last) },
+            }
+        }
+    }
+}
+
+/// Connects; `dialled` is told before anybody can accept it.
+async fn dial(dialled: Option<Arc<Dialled>>, address: SocketAddr) -> io::Result<TcpStream> {
+    match dialled {
+        Some(dialled) => dialled.connect(address).await,
+        None => TcpStream::connect(address).await,
+    }
+}
+
+/// Whether an error says more than that nobody answers: that no address was tried behind it.
+fn is_policy(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Loop | ConnectError::Prohibited(_))
 }
 
 /// One spelling per destination, so that a check cannot be passed by: `::ffff:127.0.0.1` and `0.0.0.0` are 127.0.0.1.

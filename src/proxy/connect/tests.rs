@@ -122,3 +122,66 @@ async fn a_name_that_turns_to_a_forbidden_address_is_refused_when_it_does() {
     );
     assert_eq!(*asked.lock().unwrap(), ["127.0.0.1", "169.254.169.254"]);
 }
+
+/// A listener that answers nobody: its queue is full. What fills it is to be kept.
+fn black_hole(address: SocketAddr) -> (socket2::Socket, Vec<std::net::TcpStream>) {
+    use socket2::{Domain, Socket, Type};
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&address.into()).unwrap();
+    listener.listen(0).unwrap();
+    let mut queued = Vec::new();
+    let patience = Duration::from_millis(300);
+    while let Ok(one) = std::net::TcpStream::connect_timeout(&address, patience) {
+        queued.push(one);
+        assert!(queued.len() < 100, "it still answers");
+    }
+    (listener, queued)
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_answer_costs_a_moment_and_not_the_time_there_is() {
+    let good = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+    let port = good.local_addr().unwrap().port();
+    let _hole = black_hole(SocketAddr::from(([127, 0, 0, 3], port)));
+    let connect = async |addresses: &'static [&str]| {
+        let all = addresses.iter().map(|it| it.parse().unwrap());
+        let all: Vec<IpAddr> = all.collect();
+        let connector = Connector {
+            dialled: None,
+            resolver: Resolver::with(Box::new(move |_| {
+                let all = all.clone();
+                Box::pin(async move { Ok(all) })
+            })),
+            check: Some(Arc::new(|_: &Address, address: SocketAddr| {
+                match address.ip().to_string().starts_with("127.") {
+                    true => Verdict::Allow,
+                    false => Verdict::Prohibited("no"),
+                }
+            })),
+        };
+        let address: Address = format!("several.example:{port}").parse().unwrap();
+        let resolve = ResolveLimits::of(&Timeouts::default(), &Limits::default());
+        let begun = Instant::now();
+        let outcome = connector.connect(&address, &resolve, LIMIT).await;
+        assert!(begun.elapsed() < LIMIT / 3, "{:?}", begun.elapsed());
+        match outcome {
+            Ok(connected) => connected.peer.unwrap().ip().to_string(),
+            Err(error) => error.proxy_status().to_owned(),
+        }
+    };
+    // Nobody listens at 127.0.0.4.
+    for (addresses, outcome) in [
+        (&["127.0.0.3", "127.0.0.2"][..], "127.0.0.2"),
+        (&["127.0.0.4", "127.0.0.3", "127.0.0.2"], "127.0.0.2"),
+        (&["127.0.0.4", "127.0.0.4"], "connection_refused"),
+        // What must not be called ends the list, and not what was begun before.
+        (&["127.0.0.2", "10.0.0.1"], "127.0.0.2"),
+        (
+            &["127.0.0.4", "10.0.0.1", "127.0.0.2"],
+            "destination_ip_prohibited",
+        ),
+        (&["10.0.0.1", "127.0.0.2"], "destination_ip_prohibited"),
+    ] {
+        assert_eq!(connect(addresses).await, outcome, "{addresses:?}");
+    }
+}

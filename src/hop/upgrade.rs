@@ -137,7 +137,7 @@ pub(super) fn measure(span: &mut Span, end: &TunnelEnd) {
 pub(super) fn how(metrics: &Metrics, end: &TunnelEnd) -> End {
     match (&end.error, end.idle) {
         (Some(_), _) if end.client_left() => End::Complete,
-        (Some(_), _) if end.by_client => End::Cancelled,
+        (Some(_), _) if end.by_client => cut("the client's host does not answer"),
         (Some(error), _) => {
             End::Failed("connection_terminated", Some(Cow::Owned(error.to_string())))
         }
@@ -147,7 +147,12 @@ pub(super) fn how(metrics: &Metrics, end: &TunnelEnd) -> End {
             let why = format!("no byte came either way for {}", duration::show(idle));
             End::Failed(reason, Some(Cow::Owned(why)))
         }
-        (None, None) if end.stopped => End::Cancelled,
+        (None, None) if end.stopped => cut("hopspan stopped"),
         (None, None) => End::Complete,
     }
+}
+
+/// Neither side wanted its end.
+fn cut(why: &'static str) -> End {
+    End::Failed(semconv::error_type::CANCELLED, Some(Cow::Borrowed(why)))
 }

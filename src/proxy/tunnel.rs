@@ -55,7 +55,9 @@ impl TunnelEnd {
     /// word is no such end: many clients do.
     pub fn is_cut(&self) -> bool {
         let error = self.error.as_ref();
-        self.idle.is_some() || error.is_some_and(|it| it.kind() != io::ErrorKind::UnexpectedEof)
+        self.idle.is_some()
+            || self.stopped
+            || error.is_some_and(|it| it.kind() != io::ErrorKind::UnexpectedEof)
     }
 
     /// Whether the client went away as it is free to: closing a socket with bytes unread resets the connection, and those

@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -98,4 +99,29 @@ async fn a_reset_reaches_the_other_side_as_one_and_a_client_s_is_no_failure() {
     }
     let failed = told.iter().filter(|(.., failed)| *failed).count();
     assert_eq!(failed, 3, "{told:?}");
+}
+
+#[tokio::test]
+async fn what_a_stop_cuts_off_is_not_taken_for_whole() {
+    let (service, mut saw) = service(false).await;
+    let collector = collector::grpc();
+    let hopspan = sidecar::to(raw::closed_port())
+        .collector(&collector)
+        .set("timeouts.drain", json!("100ms"))
+        .run()
+        .await;
+    let to = service.address;
+    let connect = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n");
+    let mut peer = tunnel(hopspan.outbound, &connect, 200, "leave").await;
+    assert_eq!(peer.exactly(5).await, b"heard");
+    within("the stop", hopspan.stop()).await;
+    let reset = (Vec::new(), Err(ErrorKind::ConnectionReset));
+    let ended = within("the reset", end_of(peer.into_stream())).await;
+    assert_eq!(ended, reset);
+    assert_eq!(within("the reset", saw.recv()).await.unwrap(), reset);
+    let span = collector.spans(1).await.remove(0);
+    assert_eq!(
+        (span.attr("error.type"), &*span.message),
+        ("cancelled", "hopspan stopped")
+    );
 }

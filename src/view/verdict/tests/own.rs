@@ -79,6 +79,16 @@ order server GET /ws 101 type=connection_read_timeout why=no_byte_came 0..3000
         "hopspan ended a tunnel to order's app after 3.0 s: no byte came",
     ),
     (
+        "hopspan stopped, and with it a tunnel",
+        "
+order client CONNECT http://pay/ 200 hopspan.tunnel.sent_bytes=5 type=cancelled why=hopspan_stopped 0..3000
+",
+        Case::GaveUp,
+        Some("order"),
+        1,
+        "order's tunnel to pay was cut off after 3.0 s: hopspan stopped",
+    ),
+    (
         "a service reset a tunnel",
         "
 order client TCP http://pay/ hopspan.tunnel.sent_bytes=5 type=connection_terminated 0..3000

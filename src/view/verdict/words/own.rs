@@ -36,6 +36,10 @@ pub(super) fn verdict(span: &Span, fault: Fault, called: Option<&str>) -> Option
             Case::GaveUp,
             format!("hopspan ended {tunnel} after {took}{because}"),
         ),
+        (Fault::GaveUp, _, Some(tunnel)) => (
+            Case::GaveUp,
+            format!("{tunnel} was cut off after {took}{because}"),
+        ),
         (Fault::Closed, _, Some(tunnel)) => (
             Case::Closed,
             format!("{tunnel} was reset by {whom} after {took}"),

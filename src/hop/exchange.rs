@@ -143,7 +143,12 @@ impl Exchange {
         // An event stream may be silent for as long as nothing happens, and so may those of gRPC.
         let silent = is_event_stream(&parts.headers) || grpc::is(&parts.headers);
         let idle = (!silent).then_some(self.snapshot.timeouts.body_idle);
-        let body = Watched::new(body, self).idle_limit(idle);
+        let bare = self.method == Method::HEAD
+            || matches!(
+                parts.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
+        let body = Watched::new(body, self).idle_limit(idle).bare(bare);
         Response::from_parts(parts, body.into())
     }
 

@@ -6,6 +6,7 @@ mod watched;
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,10 +18,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
 
 use super::held::Sending;
 pub use upload::Upload;
 pub use watched::{BodyEnd, Watch, Watched};
+
+/// How long an upstream may take to say that a content is over of which nothing is to come.
+const END: Duration = Duration::from_secs(10);
 
 /// What a request to an upstream carries.
 pub type RequestBody = Content;
@@ -74,6 +79,22 @@ impl Content {
     pub(super) fn is_untaken(&mut self) {
         if let Content::Streaming(body) = self {
             body.is_untaken();
+        }
+    }
+
+    /// Lets go of it where its receiver wants no more of it. An upstream of HTTP/2 may say in a frame of its own that a
+    /// content is over whose length is through, or that there is none (RFC 9110 section 6.4.1): hyper does not wait for
+    /// that, and without it the stream would be reset, and told as one that its receiver left.
+    pub(super) fn let_go(self) {
+        let Content::Streaming(mut body) = self else {
+            return;
+        };
+        if body.is_through()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(END, poll_fn(|cx| body.poll_over(cx))).await;
+            });
         }
     }
 

@@ -249,6 +249,7 @@ impl Drop for Gated {
         if self.clock.is_untaken() {
             self.inner.is_untaken();
         }
+        std::mem::take(&mut self.inner).let_go();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who is to blame for an exchange that failed, as spans and hopspan's own answers tell it: not who was still there, and no
 //! place that nobody called.
 
+mod ends;
 mod requests;
 
 use http_body_util::{BodyExt, Channel};

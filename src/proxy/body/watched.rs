@@ -55,6 +55,10 @@ pub struct Watched<B: Body> {
     idle: Option<IdleLimit>,
     /// Whether it is cut off from who reads it.
     untaken: bool,
+    /// Whether nothing is to come of it, whatever its head says.
+    bare: bool,
+    /// Whether nothing more is to come of it but its end.
+    through: bool,
     /// Of a request.
     pub(super) sending: Option<Sending>,
     pub(super) upload: Option<Arc<Upload>>,
@@ -98,6 +102,8 @@ impl<B: Body> Watched<B> {
             watch,
             idle: None,
             untaken: false,
+            bare: false,
+            through: false,
             sending: None,
             upload: None,
         }
@@ -111,6 +117,19 @@ impl<B: Body> Watched<B> {
             sleep: None,
         });
         self
+    }
+
+    /// There is none: it is of an answer to HEAD, of a 204 or of a 304.
+    pub fn bare(mut self, bare: bool) -> Watched<B> {
+        self.bare = bare;
+        self
+    }
+
+    /// Whether nothing more is to come of it but its end; notes that, since who had all of it has not left before that.
+    pub(super) fn is_through(&mut self) -> bool {
+        let all = self.bare || self.inner.size_hint().exact() == Some(0);
+        self.through = all && !self.untaken && !self.inner.is_end_stream();
+        self.through
     }
 
     pub(super) fn pauses(&mut self) {
@@ -129,6 +148,22 @@ impl<B: Body> Watched<B> {
         }
         if let Some(watch) = self.watch.take() {
             watch.end(how);
+        }
+    }
+}
+
+impl<B, E> Watched<B>
+where
+    B: Body<Data = Bytes, Error = E> + Unpin,
+    E: Into<BodyError>,
+{
+    /// Waits until it is over, or goes on against its own head.
+    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match ready!(Pin::new(&mut *self).poll_frame(cx)) {
+                Some(Ok(frame)) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
+                _ => return Poll::Ready(()),
+            }
         }
     }
 }
@@ -178,6 +213,8 @@ where
         let frame = match frame {
             // HTTP/1 leaves no such whitespace; in HTTP/2 it makes a message malformed (RFC 9113 section 8.2.1).
             Some(Ok(frame)) if trailers(&frame) => Some(Err(BodyError::Untrimmed)),
+            // h2 wants as much content as the length says, of a 304, too.
+            Some(Err(_)) if this.bare => None,
             frame => frame,
         };
         match &frame {
@@ -216,7 +253,7 @@ where
 impl<B: Body> Drop for Watched<B> {
     fn drop(&mut self) {
         // A body with nothing (left) to read is never polled again, and that is no cancellation.
-        if self.inner.is_end_stream() {
+        if self.inner.is_end_stream() || self.through {
             self.tell(BodyEnd::Complete);
         } else {
             self.tell(match self.untaken {

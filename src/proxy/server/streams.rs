@@ -244,13 +244,14 @@ impl Body for Paced {
 
 impl Drop for Paced {
     fn drop(&mut self) {
-        let Some(progress) = &self.progress else {
-            return;
+        let cut = |progress: &Arc<Progress>| {
+            progress.reaped.load(Ordering::Relaxed)
+                || progress.clock.as_ref().is_some_and(|c| c.is_untaken())
         };
-        let cut = |clock: &Arc<Clock>| clock.is_untaken();
-        if progress.reaped.load(Ordering::Relaxed) || progress.clock.as_ref().is_some_and(cut) {
+        if self.progress.as_ref().is_some_and(cut) {
             self.inner.is_untaken();
         }
+        std::mem::take(&mut self.inner).let_go();
     }
 }
 

@@ -110,8 +110,13 @@ impl Desk {
 }
 
 impl Handler for Desk {
-    async fn handle(&self, request: Request<Incoming>, _connection: Arc<Connection>) -> Answer {
-        self.answer(&request).await
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        _connection: Arc<Connection>,
+    ) -> impl Future<Output = Answer> + Send + use<> {
+        let desk = self.clone();
+        async move { desk.answer(&request).await }
     }
 }
 

@@ -101,12 +101,13 @@ impl Side {
 }
 
 impl Handler for Side {
-    async fn handle(
+    fn handle(
         &self,
         request: Request<Incoming>,
         connection: Arc<Connection>,
-    ) -> Response<ResponseBody> {
-        self.hop.handle(self.direction, request, connection).await
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
+        let hop = self.hop.clone();
+        hop.handle(self.direction, request, connection)
     }
 
     async fn relay(&self, client: Opaque, connection: Arc<Connection>) {
@@ -166,15 +167,15 @@ impl Hop {
     /// The path. Each line is a question; each has one answer per exchange.
     #[allow(clippy::manual_async_fn)] // that would have room for the request twice
     pub fn handle(
-        self: &Arc<Hop>,
+        self: Arc<Hop>,
         direction: Direction,
         mut request: Request<Incoming>,
         connection: Arc<Connection>,
-    ) -> impl Future<Output = Response<ResponseBody>> + Send {
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
         async move {
             // the one hot read: the exchange sees one generation
             let websocket = websocket::ask(&mut request);
-            let mut exchange = Exchange::begin(self, direction, &request, connection);
+            let mut exchange = Exchange::begin(&self, direction, &request, connection);
             exchange.websocket = websocket;
             exchange.admitted = self.pressure.admit();
             // which route, which parent, which spans, what leaves
@@ -194,9 +195,9 @@ impl Hop {
             match outcome {
                 Ok(Outcome::Answered(response)) => exchange.respond(response),
                 Ok(Outcome::Upgraded(response, client)) => {
-                    upgrade::switch(self, exchange, response, client)
+                    upgrade::switch(&self, exchange, response, client)
                 }
-                Ok(Outcome::Connected(connected)) => connected.answer(self, exchange),
+                Ok(Outcome::Connected(connected)) => connected.answer(&self, exchange),
                 Err(error) => exchange.answer(&error),
             }
         }

@@ -50,12 +50,13 @@ impl Hop {
                     false => None,
                 };
                 let idempotent = request.method().is_idempotent();
-                let sent = match plan.timeout {
+                let (sending, sent) = pooled.begin(request);
+                let outcome = match plan.timeout {
                     // Boxed: most exchanges have no such limit.
-                    Some(limit) => Box::pin(in_time(limit, exchange, pooled.send(request))).await,
-                    None => Some(pooled.send(request).await),
+                    Some(limit) => Box::pin(in_time(limit, exchange, sending)).await,
+                    None => Some(sending.await),
                 };
-                let error = match sent {
+                let error = match outcome.map(|outcome| sent.told(outcome)) {
                     Some(Ok(response)) => {
                         exchange.pooled = Some(pooled);
                         return Ok(response);

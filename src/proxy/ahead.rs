@@ -14,12 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Bytes that the kernel takes at first beyond those that it may send: one piece of a body.
-pub(crate) const FIRST: u32 = 64 * 1024;
+pub(crate) const FIRST: u32 = 32 * 1024;
 /// As much as Linux's buffers are by default.
 const MOST: u32 = 4 * 1024 * 1024;
-/// After so many times the limit was written, the limit is so many times higher. A client whose buffer is of the usual size
-/// does not come to the first without reading.
+/// After so many times the limit was written, the limit is so many times higher.
 const STEP: u32 = 8;
+/// Who has taken so many bytes has read some: the usual buffer of a client takes half of it.
+pub(crate) const READS: u32 = FIRST * STEP;
 
 /// The connection.
 pub(crate) struct Ahead {
@@ -47,7 +48,7 @@ impl Ahead {
             let bytes = u32::try_from(*bytes).unwrap_or(u32::MAX);
             self.written = self.written.saturating_add(bytes);
             if self.written / STEP >= self.limit {
-                self.limit *= STEP;
+                self.limit = (self.limit * STEP).min(MOST);
                 // It stays as it was, which delays nobody but by a switch of tasks.
                 let _ = limit(&SockRef::from(&self.stream), self.limit);
             }
@@ -125,9 +126,11 @@ mod tests {
         let piece = vec![b'x'; 1 << 16];
         for (pieces, expected) in [
             (0, FIRST),
-            (7, FIRST),
-            (1, FIRST * 8),
-            (55, FIRST * 8),
+            (3, FIRST),
+            (1, READS),
+            (27, READS),
+            (1, READS * STEP),
+            (223, READS * STEP),
             (1, MOST),
             (700, MOST),
         ] {
@@ -147,7 +150,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         limit(&SockRef::from(&listener), FIRST).unwrap();
         let client = TcpSocket::new_v4().unwrap();
-        client.set_recv_buffer_size(FIRST).unwrap();
+        client.set_recv_buffer_size(1 << 16).unwrap();
         let client = client.connect(listener.local_addr().unwrap());
         let (_client, accepted) = tokio::join!(client, listener.accept());
         let mut ahead = Ahead::new(accepted.unwrap().0);

@@ -3,8 +3,8 @@
 //! A client that reads nothing costs itself one small request, and us what was read ahead for it. Two things bound that
 //! without slowing those who read. [`Gated`] takes no more of a response while the client's socket is full, and one large
 //! piece at a time: hyper would fill its buffer. And each piece counts as held until it is written, over all clients of both
-//! directions: the more is held, the less is read at once ([`Held`]); and where that is little, nothing while one piece is
-//! held ([`Flow`]).
+//! directions: the more is held, the less is read at once ([`Held`]), soonest for a client of which nothing shows that it
+//! reads; and where that is little, nothing while one piece is held ([`Flow`]).
 //! Requests that an upstream does not take are held and bounded alike, apart from responses ([`Sending`]). What the kernel
 //! buffers is not counted, nor what hyper hands from one connection to the other: a piece of either.
 
@@ -34,8 +34,11 @@ const PART: usize = 64;
 const MOST: usize = 64 * 1024;
 /// The least: one byte below hyper's first buffer, which grows when it is filled.
 const LEAST: usize = 8 * 1024 - 1;
+/// From here on clients that have yet to show that they read have less read at once: one byte below hyper's second buffer.
+const UNPROVEN: i64 = 256 * 1024;
+const SECOND: usize = 16 * 1024 - 1;
 /// After a piece as large as this, none is taken before it is written.
-const LARGE: usize = 16 * 1024;
+const LARGE: usize = SECOND;
 /// Smaller pieces are not worth counting: a client's connection takes as much.
 const SMALL: usize = 2 * 1024;
 
@@ -65,7 +68,7 @@ impl Held {
     }
 
     /// How much of a message may be read at once; `None`: as much as there is room for.
-    fn read_ahead(&self) -> Option<usize> {
+    pub(super) fn read_ahead(&self) -> Option<usize> {
         let held = usize::try_from(self.bytes.get()).unwrap_or(0);
         let part = BUDGET.saturating_sub(held) / PART;
         let most = match usize::try_from(self.most.get()) {
@@ -119,14 +122,24 @@ impl Held {
         })
     }
 
+    /// How much of this response may be read at once.
+    pub(super) fn at_once(&self, flow: &Flow) -> Option<usize> {
+        let most = self.read_ahead();
+        // Small reads cost those who do read: they have to wait for them only where many do not.
+        if self.bytes.get() < UNPROVEN || !flow.is_unproven() {
+            return most;
+        }
+        Some(most.unwrap_or(SECOND).min(SECOND))
+    }
+
     /// Reads as much of a message as there is room for.
     pub(super) fn poll_read<S: AsyncRead + Unpin>(
         &self,
         socket: &mut S,
+        most: Option<usize>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let most = self.read_ahead();
         let Some(most) = most.filter(|most| *most < buf.remaining()) else {
             return Pin::new(socket).poll_read(cx, buf);
         };
@@ -200,6 +213,9 @@ impl Gated {
         held: Held,
         pieces: Option<Arc<Pieces>>,
     ) -> Gated {
+        if let Some(pieces) = &pieces {
+            pieces.proven(clock.client_reads());
+        }
         Gated {
             inner,
             clock,
@@ -224,13 +240,16 @@ impl Body for Gated {
         if this.held.waits(&mut this.inner, this.pieces.as_ref(), cx) {
             return Poll::Pending;
         }
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Some(pieces) = &this.pieces {
+            pieces.proven(this.clock.client_reads());
+        }
         polled.map_ok(|frame| {
             frame.map_data(|data| {
                 if data.len() >= LARGE {
-                    self.clock.gate.flush_first();
+                    this.clock.gate.flush_first();
                 }
-                self.held.hold(data, self.pieces.as_ref())
+                this.held.hold(data, this.pieces.as_ref())
             })
         })
     }
@@ -254,43 +273,4 @@ impl Drop for Gated {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_more_is_held_the_less_is_read_ahead() {
-        let held = Held::default();
-        for (already, at_once) in [
-            (0, None),
-            (BUDGET / 2, None),
-            (BUDGET * 3 / 4, Some(MOST / 2)),
-            (BUDGET, Some(LEAST)),
-            (BUDGET * 2, Some(LEAST)),
-        ] {
-            held.bytes.set(already as i64);
-            assert_eq!(held.read_ahead(), at_once, "{already}");
-        }
-        held.bytes.set(-1);
-        assert_eq!(held.read_ahead(), None);
-        for (most, at_once) in [(1, LEAST), (MOST / 2, MOST / 2)] {
-            held.most.set(most as i64);
-            assert_eq!(held.read_ahead(), Some(at_once), "{most}");
-        }
-        held.most.set(2 * MOST as i64);
-        assert_eq!(held.read_ahead(), None);
-    }
-
-    #[test]
-    fn a_piece_is_held_until_the_last_of_it_is_dropped() {
-        let held = Held::default();
-        let mut bytes = held.hold(Bytes::from(vec![b'x'; 10_000]), None);
-        assert_eq!(held.bytes.get(), 10_000);
-        let first = bytes.split_to(4_000);
-        drop(bytes);
-        assert_eq!(held.bytes.get(), 10_000);
-        drop(first);
-        assert_eq!(held.bytes.get(), 0);
-        let _small = held.hold(Bytes::from_static(b"small"), None);
-        assert_eq!(held.bytes.get(), 0);
-    }
-}
+mod tests;

@@ -61,11 +61,12 @@ pub trait Handler: Clone + Send + Sync + 'static {
     }
 
     /// Answers one request. Dropped half-way when the client goes away or the drain deadline passes.
+    // What it gives borrows nothing: who has to keep the handler for it would keep the request twice.
     fn handle(
         &self,
         request: Request<Incoming>,
         connection: Arc<Connection>,
-    ) -> impl Future<Output = Response<ResponseBody>> + Send;
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<Self>;
 }
 
 /// The client connection a request came on.

@@ -83,8 +83,10 @@ impl<S, G> Timed<S, G> {
         polled: Poll<io::Result<usize>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if polled.is_pending() {
-            self.clock.gate.flush_first();
+        match &polled {
+            Poll::Pending => self.clock.gate.flush_first(),
+            Poll::Ready(Ok(bytes)) => self.clock.wrote(*bytes),
+            Poll::Ready(Err(_)) => {}
         }
         let limit = match (&polled, self.write_limit) {
             (Poll::Pending, Some(limit)) if !self.clock.lifted.load(Ordering::Relaxed) => limit,
@@ -174,7 +176,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let this = &mut *self;
-        let polled = this.held.poll_read(&mut this.socket, cx, buf)?;
+        let most = this.held.read_ahead();
+        let polled = this.held.poll_read(&mut this.socket, most, cx, buf)?;
         if polled.is_pending() && this.clock.growing.beyond() > 0 {
             // A record of TLS that is not whole.
             this.hear(&[], cx)?;

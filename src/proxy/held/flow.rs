@@ -69,6 +69,11 @@ impl Flow {
         response.poll_taken(End::Upstream, cx)
     }
 
+    /// Whether the client has yet to show that it reads the response.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.response().unproven.load(Ordering::Relaxed)
+    }
+
     fn response(&self) -> MutexGuard<'_, Arc<Pieces>> {
         self.response.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,11 +92,18 @@ pub(super) enum End {
 #[derive(Default)]
 pub(crate) struct Pieces {
     count: AtomicUsize,
+    /// Whether the client has yet to show that it reads.
+    unproven: AtomicBool,
     /// As [`End`]s.
     waiting: Mutex<[Option<Waker>; 2]>,
 }
 
 impl Pieces {
+    /// Notes whether the client has shown that it reads.
+    pub(super) fn proven(&self, reads: bool) {
+        self.unproven.store(!reads, Ordering::Relaxed);
+    }
+
     pub(super) fn add(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
     }

@@ -90,7 +90,8 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Guarded<S, G> {
         if this.held.is_scarce() {
             ready!(this.flow.poll_taken(cx));
         }
-        let read = ready!(this.held.poll_read(&mut this.socket, cx, buf));
+        let most = this.held.at_once(&this.flow);
+        let read = ready!(this.held.poll_read(&mut this.socket, most, cx, buf));
         if let (Some(tls), Err(error)) = (&this.tls, &read)
             && let Some(alert) = alert_of(error)
         {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 use tokio_util::either::Either;
@@ -15,7 +16,10 @@ use super::shared::Stream;
 use super::{Opened, Pool};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forwarding::{self, websocket};
-use crate::proxy::held::{Flow, Held, Sending};
+use crate::proxy::held::{Flow, Held, Pieces, Sending};
+
+/// What hyper says became of a request.
+type Outcome = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// How long a finished exchange may take to leave its connection ready. Only an upstream that answered without reading
 /// the whole request needs any time at all.
@@ -153,11 +157,20 @@ impl Pooled {
     ///
     /// # Errors
     /// See [`SendError`]. The connection is of no use afterwards: drop this.
-    // No async fn, which would keep the room of the request while it waits.
-    pub fn send(
+    pub async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let (sending, sent) = self.begin(request);
+        sent.told(sending.await)
+    }
+
+    /// As [`Pooled::send`], where the room counts that one future for both would take: what is to be awaited, and who then
+    /// tells what became of it.
+    pub(crate) fn begin(
         &mut self,
         mut request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> + Send + use<> {
+    ) -> (impl Future<Output = Outcome> + Send + use<>, Sent) {
         let reused = self.is_reused();
         let held = Held::requests(&self.pool.options.metrics);
         let flow = self.line.flow().cloned();
@@ -178,27 +191,13 @@ impl Pooled {
             }
         };
         let opened = self.line.opened();
-        let tls = opened.upstream.tls.is_some().then(|| opened.clone());
-        async move {
-            let is_websocket = websocket.is_some();
-            let sent = sending.await.map(|mut response| {
-                if let Some(asked) = websocket {
-                    websocket::switch(&mut response, asked);
-                }
-                if let Some(pieces) = pieces {
-                    response.extensions_mut().insert(pieces);
-                }
-                response
-            });
-            sent.map_err(|mut failed| {
-                let request = failed.take_message().map(Box::new);
-                let alert = tls.and_then(|opened| opened.alert.get().copied());
-                let mut error = SendError::new(request, failed.into_error(), reused, alert);
-                // It has another form by now than it came in.
-                error.request.take_if(|_| is_websocket);
-                error
-            })
-        }
+        let sent = Sent {
+            reused,
+            tls: opened.upstream.tls.is_some().then(|| opened.clone()),
+            pieces,
+            websocket,
+        };
+        (sending, sent)
     }
 
     /// Ends the exchange. `complete`: the response's body arrived whole, so the connection may serve another request,
@@ -254,5 +253,42 @@ impl Pooled {
             Line::Shared(stream) => Some(stream),
         };
         (stream, self.place)
+    }
+}
+
+/// How a request was sent.
+pub(crate) struct Sent {
+    reused: bool,
+    /// Where TLS is spoken.
+    tls: Option<Arc<Opened>>,
+    pieces: Option<Arc<Pieces>>,
+    websocket: Option<websocket::Asked>,
+}
+
+impl Sent {
+    /// What became of it.
+    ///
+    /// # Errors
+    /// See [`SendError`]. The connection is of no use afterwards.
+    pub(crate) fn told(self, outcome: Outcome) -> Result<Response<Incoming>, SendError> {
+        match outcome {
+            Ok(mut response) => {
+                if let Some(asked) = self.websocket {
+                    websocket::switch(&mut response, asked);
+                }
+                if let Some(pieces) = self.pieces {
+                    response.extensions_mut().insert(pieces);
+                }
+                Ok(response)
+            }
+            Err(mut failed) => {
+                let request = failed.take_message().map(Box::new);
+                let alert = self.tls.and_then(|opened| opened.alert.get().copied());
+                let mut error = SendError::new(request, failed.into_error(), self.reused, alert);
+                // It has another form by now than it came in.
+                error.request.take_if(|_| self.websocket.is_some());
+                Err(error)
+            }
+        }
     }
 }

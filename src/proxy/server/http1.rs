@@ -85,11 +85,10 @@ where
     let service = {
         let held = Held::responses(&options.metrics);
         service_fn(move |request: Request<Incoming>| {
-            let (handler, connection) = (handler.clone(), connection.clone());
             let connect = request.method() == Method::CONNECT;
             let old = request.version() == Version::HTTP_10;
             clock.request_begins(!request.body().is_end_stream());
-            let handling = async move { handler.handle(request, connection).await };
+            let handling = handler.handle(request, connection.clone());
             let handled = Caught::new(handling, &options.metrics);
             let (clock, held) = (clock.clone(), held.clone());
             async move {
@@ -138,7 +137,8 @@ where
         clock.growing.passed_on();
         return Some(io);
     };
-    ended(result.err()?, served.into_parts(), client).await;
+    // Boxed: most connections have no need of the room.
+    Box::pin(ended(result.err()?, served.into_parts(), client)).await;
     None
 }
 

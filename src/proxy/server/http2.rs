@@ -70,9 +70,8 @@ where
                 options.count("unopened");
                 return Either::Left(ready(Err(h2::Error::from(h2::Reason::REFUSED_STREAM))));
             }
-            let (handler, connection) = (handler.clone(), connection.clone());
             let handling = admitted(request, &heads, &limits).map(|(request, entered)| {
-                let handling = async move { handler.handle(request, connection).await };
+                let handling = handler.handle(request, connection.clone());
                 (Caught::new(handling, &metrics), entered)
             });
             let held = held.clone();

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
+use crate::proxy::ahead::READS;
 use crate::proxy::growing::{FREE, Growing};
 use crate::proxy::held::Gate;
 use crate::proxy::pressure::Pressure;
@@ -32,6 +33,8 @@ const REST_WHEN_SHORT: Duration = Duration::from_millis(100);
 /// What the timer and the socket of one connection share.
 pub(crate) struct Clock {
     pub(super) read: AtomicU64,
+    /// What the socket has taken.
+    written: AtomicU64,
     head_late: AtomicBool,
     pub(super) lifted: AtomicBool,
     pub(super) body_expected: AtomicBool,
@@ -58,6 +61,7 @@ impl Clock {
     pub(crate) fn new(first: Duration, pressure: &Arc<Pressure>) -> Arc<Clock> {
         let clock = Arc::new(Clock {
             read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             head_late: AtomicBool::new(false),
             lifted: AtomicBool::new(false),
             body_expected: AtomicBool::new(false),
@@ -83,6 +87,18 @@ impl Clock {
     /// Whether the client was cut off: it was there, and took nothing of what is written for too long.
     pub(crate) fn is_untaken(&self) -> bool {
         self.untaken.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the socket took so many bytes.
+    pub(crate) fn wrote(&self, bytes: usize) {
+        let written = self.written.load(Ordering::Relaxed);
+        let written = written.saturating_add(bytes as u64);
+        self.written.store(written, Ordering::Relaxed);
+    }
+
+    /// Whether the client has shown that it reads what it is sent.
+    pub(crate) fn client_reads(&self) -> bool {
+        self.written.load(Ordering::Relaxed) >= u64::from(READS)
     }
 
     /// Lifts the write deadline for good: the connection is a tunnel now.

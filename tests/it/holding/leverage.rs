@@ -243,13 +243,13 @@ fn rows() -> Vec<Row> {
             );
             a.hold(200 * a.times, head.as_bytes());
         }),
-        row("slow bodies", Held(96), |a| {
+        row("slow bodies", Held(56), |a| {
             a.hold(
                 200 * a.times,
                 b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 1000000\r\n\r\nx",
             );
         }),
-        row("slow readers", Held(256), |a| {
+        row("slow readers", Held(112), |a| {
             a.hold(100 * a.times, b"GET /large HTTP/1.1\r\nHost: shop\r\n\r\n");
         }),
         row("slow readers of HTTP/2, 20 streams each", Held(2048), |a| {

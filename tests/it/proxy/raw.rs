@@ -200,14 +200,14 @@ where
 impl<F, T> Handler for Answer<F>
 where
     F: Fn(Request<Incoming>, Arc<Connection>) -> T + Send + Sync + 'static,
-    T: Future<Output = Response<ResponseBody>> + Send,
+    T: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
-    async fn handle(
+    fn handle(
         &self,
         request: Request<Incoming>,
         connection: Arc<Connection>,
-    ) -> Response<ResponseBody> {
-        (self.0)(request, connection).await
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<F, T> {
+        (self.0)(request, connection)
     }
 }
 
@@ -236,11 +236,18 @@ impl Forward {
 }
 
 impl Handler for Forward {
-    async fn handle(
+    fn handle(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         _: Arc<Connection>,
-    ) -> Response<ResponseBody> {
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
+        let this = self.clone();
+        async move { this.forward(request).await }
+    }
+}
+
+impl Forward {
+    async fn forward(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
         if let Err(bad) = forwarding::request::validate(&request) {
             return refusal(bad.status, bad.why);
         }

@@ -4,7 +4,7 @@
 //! without slowing those who read. [`Gated`] takes no more of a response while the client's socket is full, and one large
 //! piece at a time: hyper would fill its buffer. And each piece counts as held until it is written, over all clients of both
 //! directions: the more is held, the less is read at once ([`Held`]), soonest for a client of which nothing shows that it
-//! reads; and where that is little, nothing while one piece is held ([`Flow`]).
+//! reads; and where that is little, or the client may have no window, nothing while one piece is held ([`Flow`]).
 //! Requests that an upstream does not take are held and bounded alike, apart from responses ([`Sending`]). What the kernel
 //! buffers is not counted, nor what hyper hands from one connection to the other: a piece of either.
 
@@ -37,6 +37,9 @@ const LEAST: usize = 8 * 1024 - 1;
 /// From here on clients that have yet to show that they read have less read at once: one byte below hyper's second buffer.
 const UNPROVEN: i64 = 256 * 1024;
 const SECOND: usize = 16 * 1024 - 1;
+/// From here on a response by HTTP/2 has but one piece held, and a small one, until more was taken of it than there may
+/// have been a window for.
+const MUCH: i64 = 1024 * 1024;
 /// After a piece as large as this, none is taken before it is written.
 const LARGE: usize = SECOND;
 /// Smaller pieces are not worth counting: a client's connection takes as much.
@@ -83,6 +86,16 @@ impl Held {
         self.read_ahead().is_some_and(|most| most <= LARGE)
     }
 
+    /// Whether that is so for the response that comes here.
+    pub(super) fn is_scarce_for(&self, flow: &Flow) -> bool {
+        self.is_scarce() || self.is_much() && !flow.is_taken()
+    }
+
+    /// Whether so much is held that no more than a piece is for who may have no window for it.
+    fn is_much(&self) -> bool {
+        self.bytes.get() >= MUCH
+    }
+
     /// Whether `body`, of which these pieces are held, waits for its client, since nothing more of it is read. If so, the
     /// task is woken when they are taken.
     pub(super) fn waits(
@@ -92,7 +105,8 @@ impl Held {
         cx: &mut Context<'_>,
     ) -> bool {
         let waits = pieces.is_some_and(|pieces| {
-            self.is_scarce() && pieces.poll_taken(End::Client, cx).is_pending()
+            (self.is_scarce() || self.is_much() && !pieces.is_taken())
+                && pieces.poll_taken(End::Client, cx).is_pending()
         });
         if waits {
             // It is not the upstream that makes no progress.
@@ -125,6 +139,9 @@ impl Held {
     /// How much of this response may be read at once.
     pub(super) fn at_once(&self, flow: &Flow) -> Option<usize> {
         let most = self.read_ahead();
+        if self.is_much() && !flow.is_taken() {
+            return Some(LEAST);
+        }
         // Small reads cost those who do read: they have to wait for them only where many do not.
         if self.bytes.get() < UNPROVEN || !flow.is_unproven() {
             return most;
@@ -214,6 +231,7 @@ impl Gated {
         pieces: Option<Arc<Pieces>>,
     ) -> Gated {
         if let Some(pieces) = &pieces {
+            pieces.are_taken();
             pieces.proven(clock.client_reads());
         }
         Gated {

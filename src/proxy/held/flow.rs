@@ -69,6 +69,11 @@ impl Flow {
         response.poll_taken(End::Upstream, cx)
     }
 
+    /// See [`Pieces::are_taken`].
+    pub(super) fn is_taken(&self) -> bool {
+        self.response().is_taken()
+    }
+
     /// Whether the client has yet to show that it reads the response.
     pub(crate) fn is_unproven(&self) -> bool {
         self.response().unproven.load(Ordering::Relaxed)
@@ -94,11 +99,21 @@ pub(crate) struct Pieces {
     count: AtomicUsize,
     /// Whether the client has yet to show that it reads.
     unproven: AtomicBool,
+    taken: AtomicBool,
     /// As [`End`]s.
     waiting: Mutex<[Option<Waker>; 2]>,
 }
 
 impl Pieces {
+    /// They wait for no window: the client has taken what it had one for from the beginning, or speaks HTTP/1.
+    pub(crate) fn are_taken(&self) {
+        self.taken.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// Notes whether the client has shown that it reads.
     pub(super) fn proven(&self, reads: bool) {
         self.unproven.store(!reads, Ordering::Relaxed);

@@ -96,3 +96,27 @@ async fn no_more_is_read_than_may_be() {
         assert_eq!(socket.read(&mut [0; 200]).await.unwrap(), 100 - expected);
     }
 }
+
+#[test]
+fn one_small_piece_is_held_for_who_may_have_no_window_for_it() {
+    let (held, flow) = (Held::default(), Flow::default());
+    let little = (false, None);
+    let rows = [
+        (MUCH - 1, false, little),
+        (MUCH, false, (true, Some(LEAST))),
+        (MUCH, true, little),
+        (BUDGET as i64, true, (true, Some(LEAST))),
+    ];
+    for (already, taken, expected) in rows {
+        held.bytes.set(already);
+        if taken {
+            flow.pieces().are_taken();
+        }
+        let got = (held.is_scarce_for(&flow), held.at_once(&flow));
+        assert_eq!(got, expected, "{already} {taken}");
+    }
+    // The next response on the connection.
+    flow.ended();
+    held.bytes.set(MUCH);
+    assert!(held.is_scarce_for(&flow));
+}

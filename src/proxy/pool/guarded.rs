@@ -87,7 +87,7 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Guarded<S, G> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        if this.held.is_scarce() {
+        if this.held.is_scarce_for(&this.flow) {
             ready!(this.flow.poll_taken(cx));
         }
         let most = this.held.at_once(&this.flow);

@@ -23,7 +23,7 @@ use super::short::has_room;
 use super::streams::{Paced, Streams};
 use super::{Caught, Client, Handler, ServeLimits, Wire, own_answer};
 use crate::proxy::body::{ResponseBody, io_kind};
-use crate::proxy::held::Held;
+use crate::proxy::held::{Held, Pieces};
 use crate::proxy::sniff::Spoken;
 use crate::proxy::windows::Windows;
 
@@ -74,7 +74,7 @@ where
                 let handling = handler.handle(request, connection.clone());
                 (Caught::new(handling, &metrics), entered)
             });
-            let held = held.clone();
+            let (held, streams) = (held.clone(), streams.clone());
             if let Err(refused) = &handling {
                 options.count(refused.reason);
             }
@@ -88,7 +88,10 @@ where
                     Err(refused) => (refused.answer(), None),
                 };
                 unanswered.answered(response.extensions().get::<Glitch>().is_some());
-                let pieces = response.extensions().get().cloned();
+                let pieces: Option<Arc<Pieces>> = response.extensions().get().cloned();
+                if let Some(pieces) = pieces.as_ref().filter(|_| streams.client_reads()) {
+                    pieces.are_taken();
+                }
                 Ok(response.map(|body| Paced::new(body, entered, held, pieces)))
             })
         })

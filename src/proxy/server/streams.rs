@@ -23,6 +23,8 @@ use crate::telemetry::metrics::{Metrics, Reason};
 
 /// Less than this is copied rather than its buffer kept, of some 8 KiB.
 const SMALL: usize = 2 * 1024;
+/// A client that has taken more of a stream than it had a window for from the beginning has shown that it reads.
+const WINDOW: usize = 64 * 1024;
 
 tokio::task_local! {
     /// Of the stream whose task this is.
@@ -75,6 +77,11 @@ impl Streams {
     /// How many there are.
     pub(super) fn in_hand(&self) -> usize {
         self.0.tasks.len()
+    }
+
+    /// Whether the client has shown that it reads what it is sent.
+    pub(super) fn client_reads(&self) -> bool {
+        self.0.clock.client_reads()
     }
 
     /// Since when there is no stream; `None` while there is one.
@@ -165,6 +172,7 @@ pub(super) struct Paced {
     progress: Option<Arc<Progress>>,
     held: Held,
     pieces: Option<Arc<Pieces>>,
+    taken: usize,
     _entered: Option<Entered>,
 }
 
@@ -188,6 +196,7 @@ impl Paced {
             progress,
             held,
             pieces,
+            taken: 0,
             _entered: entered,
         }
     }
@@ -225,6 +234,12 @@ impl Body for Paced {
                 .frames
                 .fetch_add(u64::from(owed), Ordering::Relaxed);
         }
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.taken += frame.data_ref().map_or(0, Bytes::len);
+            if let Some(pieces) = self.pieces.as_ref().filter(|_| self.taken > WINDOW) {
+                pieces.are_taken();
+            }
+        }
         let polled = polled.map_ok(|frame| frame.map_data(|data| self.hold(data)));
         if self.inner.is_end_stream() {
             // The last of it may wait for long, and nothing more comes.
@@ -256,45 +271,4 @@ impl Drop for Paced {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_small_piece_does_not_keep_the_buffer_that_it_was_read_into() {
-        let buffer = Bytes::from(vec![b'x'; 8 * 1024]);
-        for (size, kept) in [(2, false), (SMALL - 1, false), (SMALL, true)] {
-            let body = ResponseBody::from(buffer.slice(..size));
-            let held = Held::responses(&Metrics::new());
-            let mut paced = Paced::new(body, None, held, None);
-            let piece = std::future::poll_fn(|cx| Pin::new(&mut paced).poll_frame(cx)).await;
-            let data = piece.unwrap().unwrap().into_data().unwrap();
-            assert_eq!(data, buffer.slice(..size));
-            assert_eq!(buffer.is_unique(), !kept, "{size}");
-        }
-    }
-
-    #[tokio::test]
-    async fn with_little_memory_the_client_is_waited_for_while_a_piece_is_held() {
-        for scarce in [false, true] {
-            let metrics = Metrics::new();
-            metrics.content_read_bytes.set(i64::from(scarce));
-            let (progress, pieces) = (Arc::<Progress>::default(), Arc::<Pieces>::default());
-            let body = ResponseBody::from("x".repeat(10_000));
-            let held = Held::responses(&metrics);
-            let mut paced = PROGRESS.sync_scope(progress.clone(), || {
-                Paced::new(body, None, held, Some(pieces))
-            });
-            let mut poll = |cx: &mut Context<'_>| Pin::new(&mut paced).poll_frame(cx);
-            let piece = std::future::poll_fn(&mut poll).await;
-            let waits = std::future::poll_fn(|cx| Poll::Ready(poll(cx).is_pending())).await;
-            assert_eq!(waits, scarce);
-            assert_eq!(progress.owed.load(Ordering::Relaxed), scarce);
-            if scarce {
-                let taken = async { drop(piece) };
-                let (end, ()) = tokio::join!(std::future::poll_fn(&mut poll), taken);
-                assert!(end.is_none());
-                assert!(!progress.owed.load(Ordering::Relaxed));
-            }
-        }
-    }
-}
+mod tests;

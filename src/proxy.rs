@@ -33,6 +33,7 @@ mod linger;
 pub(crate) mod local;
 mod proxy_protocol;
 mod refusal;
+mod reset;
 mod resolve;
 mod sniff;
 pub(crate) mod socket;

@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
 use super::ahead::Ahead;
+use super::reset;
 use super::sniff::Rewound;
 use super::stamped::{self, Received, Stamped};
 
@@ -82,7 +83,7 @@ impl Socket {
 }
 
 impl Socket {
-    /// Makes the close that follows a RST: what was sent is not all there is. A unix socket has none.
+    /// Makes the close that follows a RST: what was sent is not all there is. A unix socket has none. See [`reset`].
     pub(crate) fn reset(&self) {
         let stream = match self {
             Socket::Tcp(stream) => stream,
@@ -91,7 +92,7 @@ impl Socket {
             Socket::Tls(stream) => return stream.get_ref().0.get_ref().reset(),
             Socket::Unix(_) | Socket::Counted(..) => return,
         };
-        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        reset::reset(stream);
     }
 }
 

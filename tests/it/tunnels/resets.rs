@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -10,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::support::raw::{self, Peer};
-use crate::support::{collector, sidecar, within};
+use crate::support::{collector, eventually, sidecar, within};
 
 const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: shop\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -99,6 +100,54 @@ async fn a_reset_reaches_the_other_side_as_one_and_a_client_s_is_no_failure() {
     }
     let failed = told.iter().filter(|(.., failed)| *failed).count();
     assert_eq!(failed, 3, "{told:?}");
+}
+
+/// Waits until what this socket wrote was taken by the other side's kernel: `tx_queue` of /proc/net/tcp (proc(5)).
+async fn taken(stream: &TcpStream) {
+    let hex = |address: SocketAddr| format!(":{:04X}", address.port());
+    let (local, remote) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+    eventually("the bytes are taken", || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        table.lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.len() > 4
+                && fields[1].ends_with(&hex(local))
+                && fields[2].ends_with(&hex(remote))
+                && fields[4].starts_with("00000000:")
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_reads_late_loses_nothing_by_a_reset_behind_it() {
+    const SIZE: usize = 600_000;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let service = raw::server(move |mut peer| {
+        let tell = tell.clone();
+        async move {
+            peer.exactly(5).await;
+            peer.write(vec![b'x'; SIZE]).await;
+            let stream = peer.into_stream();
+            taken(&stream).await;
+            socket2::SockRef::from(&stream)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+            drop(stream);
+            let _ = tell.send(());
+        }
+    })
+    .await;
+    let hopspan = sidecar::to(raw::closed_port()).run().await;
+    let to = service.address;
+    let connect = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n");
+    let peer = tunnel(hopspan.outbound, &connect, 200, "serve").await;
+    within("the service's reset", told.recv()).await.unwrap();
+    let (heard, ended) = within("the end", end_of(peer.into_stream())).await;
+    assert_eq!(
+        (heard.len(), ended),
+        (SIZE, Err(ErrorKind::ConnectionReset))
+    );
 }
 
 #[tokio::test]

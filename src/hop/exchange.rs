@@ -164,6 +164,20 @@ impl Exchange {
         self.admitted.take_if(|admitted| admitted.in_time());
     }
 
+    /// Records the status of an answer that no upstream gave: a client span has one only if one was received.
+    fn set_own_status(&mut self, status: StatusCode) {
+        let client_span = self.client_span_place().take();
+        self.set_status(status);
+        *self.client_span_place() = client_span;
+    }
+
+    fn client_span_place(&mut self) -> &mut Option<Span> {
+        match self.direction {
+            Direction::Inbound => &mut self.app_span,
+            Direction::Outbound => &mut self.span,
+        }
+    }
+
     /// Records the status on spans and labels.
     pub fn set_status(&mut self, status: StatusCode) {
         self.labels.http_response_status_code = status.as_u16();

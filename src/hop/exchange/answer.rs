@@ -33,10 +33,7 @@ impl Exchange {
             true => StatusCode::OK,
             false => told.status,
         };
-        // It is not the app's: its span has none.
-        let app_span = self.app_span.take();
-        self.set_status(status);
-        self.app_span = app_span;
+        self.set_own_status(status);
         if self.answers_grpc {
             self.set_grpc(grpc::Status::of(told.status));
         }

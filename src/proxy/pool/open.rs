@@ -87,6 +87,10 @@ impl Pool {
         let told = self.options.on_open.as_ref().map(|tell| tell(&opened));
         let held = Held::responses(&self.options.metrics);
         let flow = Arc::<Flow>::default();
+        if multiplexed {
+            // What comes is no one response's, and waits for no one client.
+            flow.pieces().are_taken();
+        }
         let guard = (told, OpenGauge::new(&self.options.metrics));
         let tls = upstream.tls.is_some().then(|| opened.clone());
         let io: Io = TokioIo::new(Guarded::new(socket, held, flow.clone(), tls, guard));

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use super::super::fault::{self, Fault, shortened};
-use super::super::span::{
-    Kind, METHOD, PATH, PEER_ADDRESS, PEER_PORT, ROUTE, ROUTE_TO, RPC_STATUS, SERVER_ADDRESS,
-    SERVER_PORT, Span,
-};
+use super::super::span::{Kind, ROUTE_TO, Span};
 use super::super::tree::{Node, Tree};
 use super::super::units::brief;
 use super::{Case, Verdict, is_to_app, refused};
+use phrases::{
+    LONGEST, answered, asked, because, detailed, garbled, host, how_far, peer, redirected, service,
+    unsent,
+};
 
 mod own;
-
-/// Longest name or path in a sentence, in characters.
-const LONGEST: usize = 80;
+mod phrases;
 
 /// The origin of a chain of failures (top first) and what is said of it.
 pub(super) fn blame(tree: &Tree, chain: &[usize]) -> (usize, Verdict) {
@@ -337,93 +336,5 @@ fn other(sentence: String, service: Option<String>) -> Verdict {
         case: Case::Other,
         sentence,
         service,
-    }
-}
-
-/// How far a connection was that the other side closed.
-fn how_far(span: &Span) -> &'static str {
-    match span.status_code() {
-        Some(200..=399) => "in the midst of its answer to",
-        _ => "before it had answered",
-    }
-}
-
-/// Whose request broke off on its way through.
-fn unsent(span: &Span) -> String {
-    format!(
-        "the caller of {} did not send the whole of its request{}",
-        service(span),
-        fault::told(span)
-    )
-}
-
-/// What somebody did whose answer is not one.
-fn garbled(span: &Span) -> &'static str {
-    match span.status_code() {
-        Some(200..=399) => "broke its answer off with",
-        _ => "answered with",
-    }
-}
-
-fn service(span: &Span) -> String {
-    shortened(span.service(), LONGEST)
-}
-
-/// Method and path, else route, else the span's name.
-fn asked(span: &Span) -> String {
-    match (
-        span.text(METHOD),
-        span.text(PATH).or_else(|| span.text(ROUTE)),
-    ) {
-        (Some(method), Some(path)) => shortened(&format!("{method} {path}"), LONGEST),
-        _ => shortened(&span.name, LONGEST),
-    }
-}
-
-fn because(span: &Span) -> String {
-    fault::why(span)
-        .map(|why| format!(" ({why})"))
-        .unwrap_or_default()
-}
-
-fn host(span: &Span) -> Option<String> {
-    span.text(SERVER_ADDRESS)
-        .map(|host| shortened(host, LONGEST))
-}
-
-/// Host and port, as the caller knew them.
-fn peer(span: &Span) -> Option<String> {
-    place(host(span)?, span, SERVER_PORT)
-}
-
-/// Host and port that it was connected to, or should have been.
-fn redirected(span: &Span) -> Option<String> {
-    place(
-        shortened(span.text(PEER_ADDRESS)?, LONGEST),
-        span,
-        PEER_PORT,
-    )
-}
-
-fn place(host: String, span: &Span, port: &str) -> Option<String> {
-    let port = span.attribute(port).and_then(serde_json::Value::as_i64);
-    Some(match port {
-        Some(port) if host.contains(':') => format!("[{host}]:{port}"),
-        Some(port) => format!("{host}:{port}"),
-        None => host,
-    })
-}
-
-/// The status of an answer: that of gRPC where HTTP's says nothing.
-fn answered(span: &Span) -> Option<String> {
-    let code = span.status_code()?;
-    let rpc = span.text(RPC_STATUS).filter(|_| code < 400);
-    Some(rpc.map_or_else(|| code.to_string(), |status| shortened(status, LONGEST)))
-}
-
-fn detailed(span: &Span, why: &str) -> String {
-    match fault::detail(span) {
-        Some(detail) => format!("{why}: {detail}"),
-        None => why.to_owned(),
     }
 }

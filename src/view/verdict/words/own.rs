@@ -5,7 +5,8 @@
 use super::super::super::fault::{self, Fault, shortened};
 use super::super::super::span::{Span, TUNNEL};
 use super::super::super::units::brief;
-use super::{Case, Verdict, service};
+use super::phrases::service;
+use super::{Case, Verdict};
 
 /// Longest message in a sentence, in characters.
 const LONGEST: usize = 200;

@@ -32,6 +32,7 @@ mod holder;
 mod linger;
 pub(crate) mod local;
 mod proxy_protocol;
+mod queues;
 mod refusal;
 mod reset;
 mod resolve;

@@ -42,8 +42,9 @@ const SECOND: usize = 16 * 1024 - 1;
 const MUCH: i64 = 1024 * 1024;
 /// After a piece as large as this, none is taken before it is written.
 const LARGE: usize = SECOND;
-/// Smaller pieces are not worth counting: a client's connection takes as much.
-const SMALL: usize = 2 * 1024;
+/// Smaller pieces are not worth counting: a client's connection takes as much. Nor is the buffer of some 8 KiB, which one
+/// was read into, worth keeping for it.
+pub(super) const SMALL: usize = 2 * 1024;
 
 /// What is held of responses, or of requests, and how much of one may be read.
 #[derive(Clone, Default)]
@@ -82,13 +83,18 @@ impl Held {
     }
 
     /// Whether there is so little room that nothing more of a response is read while a piece of it is held.
-    pub(super) fn is_scarce(&self) -> bool {
+    fn is_scarce(&self) -> bool {
         self.read_ahead().is_some_and(|most| most <= LARGE)
     }
 
     /// Whether that is so for the response that comes here.
     pub(super) fn is_scarce_for(&self, flow: &Flow) -> bool {
-        self.is_scarce() || self.is_much() && !flow.is_taken()
+        self.is_scarce_unless(|| flow.is_taken())
+    }
+
+    /// Whether that is so for a response; `is_taken`: whether its client has taken what it had a window for.
+    fn is_scarce_unless(&self, is_taken: impl FnOnce() -> bool) -> bool {
+        self.is_scarce() || self.is_much() && !is_taken()
     }
 
     /// Whether so much is held that no more than a piece is for who may have no window for it.
@@ -105,7 +111,7 @@ impl Held {
         cx: &mut Context<'_>,
     ) -> bool {
         let waits = pieces.is_some_and(|pieces| {
-            (self.is_scarce() || self.is_much() && !pieces.is_taken())
+            self.is_scarce_unless(|| pieces.is_taken())
                 && pieces.poll_taken(End::Client, cx).is_pending()
         });
         if waits {

@@ -2,15 +2,16 @@
 //! is; but not before it has what was written: the RST would take that from it.
 //!
 //! A unix socket has no such end. What TLS has yet to encrypt is not waited for.
-#![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, Socket};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
+
+use super::queues::unsent;
 
 /// A peer that has taken nothing for so long is not waited for.
 const STALLED: Duration = Duration::from_secs(1);
@@ -26,7 +27,7 @@ pub(super) fn reset(stream: &TcpStream) {
         && let Ok(kept) = stream.as_fd().try_clone_to_owned()
     {
         // Until this is closed, too, the connection stays.
-        runtime.spawn(taken(Broken::new(kept)));
+        runtime.spawn(taken(Broken(Socket::from(kept))));
     } else {
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
@@ -34,12 +35,6 @@ pub(super) fn reset(stream: &TcpStream) {
 
 /// Closes with RST, whenever that is.
 struct Broken(Socket);
-
-impl Broken {
-    fn new(kept: OwnedFd) -> Broken {
-        Broken(Socket::from(kept))
-    }
-}
 
 impl Drop for Broken {
     fn drop(&mut self) {
@@ -58,12 +53,4 @@ async fn taken(broken: Broken) {
             (left, moved) = (now, Instant::now());
         }
     }
-}
-
-/// Bytes written that the peer has not acknowledged (SIOCOUTQ, tcp(7)).
-fn unsent(socket: &impl AsFd) -> libc::c_int {
-    let mut unsent: libc::c_int = 0;
-    // SAFETY: TIOCOUTQ, which is SIOCOUTQ's other name, writes one c_int, to a live one.
-    let asked = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut unsent) };
-    if asked == 0 { unsent } else { 0 }
 }

@@ -17,6 +17,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::queues;
+
 /// When bytes arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
@@ -178,11 +180,7 @@ impl Stamped {
         if !self.answers || self.received.early.load(Ordering::Relaxed) {
             return;
         }
-        let mut unread: libc::c_int = 0;
-        // SAFETY: FIONREAD writes one c_int, to a live one.
-        let asked =
-            unsafe { libc::ioctl(self.stream.as_raw_fd(), libc::FIONREAD, &raw mut unread) };
-        if asked == 0 && unread > 0 {
+        if queues::unread(&self.stream) > 0 {
             self.received.early.store(true, Ordering::Relaxed);
         }
     }

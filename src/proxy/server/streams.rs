@@ -17,12 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use super::heads::Entered;
 use crate::proxy::body::{BodyError, ResponseBody};
-use crate::proxy::held::{Held, Pieces};
+use crate::proxy::held::{Held, Pieces, SMALL};
 use crate::proxy::timed::Clock;
 use crate::telemetry::metrics::{Metrics, Reason};
 
-/// Less than this is copied rather than its buffer kept, of some 8 KiB.
-const SMALL: usize = 2 * 1024;
 /// A client that has taken more of a stream than it had a window for from the beginning has shown that it reads.
 const WINDOW: usize = 64 * 1024;
 

@@ -71,7 +71,7 @@ impl Label {
     pub(super) fn of(row: &Row, guide: &Guide, painter: &Painter) -> Label {
         let clean = |text: &str| cut(&painter.clean(text), LONGEST, painter.style().ascii);
         let status = match (row.status_code, &row.error_type) {
-            // hopspan's own answer to a failed call has both; the type says more.
+            // An answer that broke off, and hopspan's own to a request, have both; the type says more.
             (Some(code), Some(kind)) if *kind != code.to_string() => format!("{code} {kind}"),
             (Some(code), _) => code.to_string(),
             (None, Some(kind)) => kind.clone(),

@@ -9,8 +9,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::{cost, long};
 use crate::support::app::{self, App, ReplyExt};
 use crate::support::h2::{self, frame};
@@ -407,15 +405,8 @@ async fn what_abuse_costs() {
         "", "wire", "memory", "ratio", "client", "hopspan", "ratio"
     );
     for row in rows() {
-        let config = sidecar::to(app.address)
-            .set("correlation.thread", json!(false))
-            .set("correlation.serial", json!(false));
-        let hopspan = binary::wrapping(&config, &[]).await;
+        let hopspan = binary::warm(sidecar::to(app.address)).await;
         let pid = hopspan.process.pid();
-        // The first requests take memory that stays.
-        for _ in 0..20 {
-            client::get(hopspan.inbound, "/").send().await;
-        }
         settled(pid).await;
         let (memory, cpu) = (cost::memory(pid, "VmHWM"), cost::cpu(pid));
         let mut attack = Attack {

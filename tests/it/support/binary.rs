@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
+use serde_json::json;
+
+use super::client;
 use super::process::Process;
 use super::sidecar::Builder;
 
@@ -84,6 +87,19 @@ pub(crate) fn wrapping_command(
 /// Runs `hopspan run` with a config and a command (none: beside a running app), until it serves.
 pub(crate) async fn wrapping(config: &Builder, wrapped: &[&str]) -> Serving {
     wrapping_with(config, &[], wrapped).await
+}
+
+/// [`wrapping`] beside a running app, where memory is looked at: nothing asks the kernel about the app, and the first
+/// requests, which take memory that stays, have been.
+pub(crate) async fn warm(config: Builder) -> Serving {
+    let config = config
+        .set("correlation.thread", json!(false))
+        .set("correlation.serial", json!(false));
+    let hopspan = wrapping(&config, &[]).await;
+    for _ in 0..20 {
+        client::get(hopspan.inbound, "/").send().await;
+    }
+    hopspan
 }
 
 /// [`wrapping`] with flags of `hopspan run`.

@@ -7,7 +7,7 @@ pub(super) const OWN: &[Row] = &[
     (
         "V6 the certificate",
         "
-order client GET http://pay/ hopspan.route.to=https://pay 502 type=tls_certificate_error why=the_certificate_of_pay:443_is_not_accepted:_it_has_expired 5..6
+order client GET http://pay/ hopspan.route.to=https://pay type=tls_certificate_error why=the_certificate_of_pay:443_is_not_accepted:_it_has_expired 5..6
 ",
         Case::NeverArrived,
         Some("order"),
@@ -18,7 +18,7 @@ order client GET http://pay/ hopspan.route.to=https://pay 502 type=tls_certifica
     (
         "V6 redirected: where the connection went, and what the call names",
         "
-order client GET http://pay/ network.peer.address=fd00::7 502 type=connection_refused 5..6
+order client GET http://pay/ network.peer.address=fd00::7 type=connection_refused 5..6
 ",
         Case::NeverArrived,
         Some("order"),
@@ -29,7 +29,7 @@ order client GET http://pay/ network.peer.address=fd00::7 502 type=connection_re
         "V6 a socket of the app that is not there",
         "
 order server GET /o 503 type=destination_unavailable why=could_not_connect_to_unix:/a:_the_socket_does_not_exist 0..9
-  order app GET 503 type=destination_unavailable why=could_not_connect_to_unix:/a:_the_socket_does_not_exist 1..8
+  order app GET type=destination_unavailable why=could_not_connect_to_unix:/a:_the_socket_does_not_exist 1..8
 ",
         Case::NeverArrived,
         Some("order"),
@@ -40,7 +40,7 @@ order server GET /o 503 type=destination_unavailable why=could_not_connect_to_un
         "hopspan did not let the call out",
         "
 order server GET /o 500 0..9
-  order client GET http://169.254.169.254/ 403 type=destination_ip_prohibited why=it_is_not_allowed 5..6
+  order client GET http://169.254.169.254/ type=destination_ip_prohibited why=it_is_not_allowed 5..6
 ",
         Case::NeverArrived,
         Some("order"),
